@@ -1,0 +1,24 @@
+#pragma once
+/* A job's network: a network namespace owned by the store's user namespace, with a bridge, a way
+ * out (pasta, slirp4netns or veth and masquerade; whichever this host can), and a live hosts file
+ * that every box of the network sees as /etc/hosts. Services and `docker run` boxes have a
+ * namespace of their own on the bridge. Published ports are forwarded from the job's localhost
+ * (and all its addresses) by the network's own process. It ends when its maker does. */
+#include "core/err.h"
+#include "store/store.h"
+
+struct box_net;
+enum net_mode { NET_AUTO, NET_PASTA, NET_SLIRP, NET_VETH, NET_ISOLATED };
+struct net_options { enum net_mode mode; const char *name; };
+int net_new(struct store *s, struct lease *l, const struct net_options *o, struct box_net **ret, struct err *e);
+void net_free(struct box_net *n);
+const char *net_mode_name(const struct box_net *n);
+const char *net_gateway(const struct box_net *n); /* address under which the host's loopback services of this run are reachable */
+/* Publishes: job localhost:port -> ip:target. port 0 = any free one, given back. proto "tcp"/"udp". */
+int net_publish(struct box_net *n, const char *ip, uint16_t target, uint16_t *port, const char *proto, struct err *e);
+int net_unpublish(struct box_net *n, uint16_t port, const char *proto);
+/* Publishes on the host's own address as well (slipway docker run -p outside a job). */
+int net_publish_host(struct box_net *n, const char *host_ip, const char *ip, uint16_t target, uint16_t *port, const char *proto, struct err *e);
+/* Names in the hosts file. */
+int net_name_add(struct box_net *n, const char *ip, const char *name);
+int net_name_del(struct box_net *n, const char *ip);

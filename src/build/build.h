@@ -1,0 +1,46 @@
+#pragma once
+/* Building an image from a Dockerfile. dockerfile.h reads, graph.h makes one graph of all stages,
+ * solve.h runs it (independent vertices in parallel), cache.h keys each step by content.
+ * build_image blocks; call it on a worker. */
+#include "image/image.h"
+#include "store/store.h"
+
+enum build_event_kind { BUILD_STEP_START, BUILD_STEP_CACHED, BUILD_STEP_DONE, BUILD_STEP_FAILED, BUILD_LOG, BUILD_WARNING, BUILD_PROGRESS };
+struct build_event {
+    enum build_event_kind kind;
+    unsigned vertex;        /* number of the step */
+    const char *name;       /* "[web 2/7] RUN pip install …" */
+    struct sv log; int stream;
+    const char *why;        /* cache: why it was or was not cached */
+    uint64_t dur_ns, done, total;
+    int code;
+    struct span at;
+};
+struct build_secret { const char *id; const char *file; const char *env_value; };
+struct build_request {
+    int context_fd;             /* dirfd of a folder, or -1 */
+    const char *context_tree;   /* or a tree snapshot id already in the store, or NULL */
+    const char *context_name;   /* key for the stat index (absolute path) */
+    const char *dockerfile;     /* path relative to the context; NULL = Dockerfile */
+    struct sv dockerfile_text;  /* or its text (p != NULL) */
+    const char *const *build_args;  /* "K=V" or "K" (from env), NULL-terminated or NULL */
+    const char *const *labels;      /* "K=V" */
+    const char *const *tags;        /* references to record */
+    const char *target;
+    const char *const *no_cache_filter;
+    const char *const *add_hosts;
+    const struct build_secret *secrets; size_t n_secrets;
+    bool no_cache, pull, host_network, no_network;
+    unsigned parallel;          /* 0 = cores */
+    int64_t source_date_epoch;  /* <0: none */
+    struct box_net *net;        /* RUN joins it (a job's), or NULL: one of the build's own when first needed */
+    const struct pull_options *pulls;
+    const char *const *env_passthrough; /* "K=V" given to RUN, never in image or key (proxies, CA bundle variables) */
+    const char *ca_bundle;      /* host path mounted read-only at the paths programs look at, or NULL */
+    void (*event)(void *arg, const struct build_event *ev); /* from any thread, one at a time */
+    void *arg;
+    const volatile int *cancel;
+};
+struct build_result { char id[DIGEST_LEN + 1]; unsigned steps, cached; uint64_t dur_ns; };
+/* Errors in the Dockerfile go to d (all of one pass) and give -EBADMSG. */
+int build_image(struct store *s, struct lease *l, const struct build_request *rq, struct build_result *ret, struct diags *d, struct err *e);

@@ -1,0 +1,20 @@
+#pragma once
+/* The embedded registry (OCI distribution-spec v1.1), on the store's blobs. Repositories and tags
+ * are records "registry": full name -> manifest. Pushes captured in a run land here under their
+ * full name (docker.io/team/app). Served on an httpd by registry_handle; repository paths are the
+ * full name ("docker.io/team/app"), and unambiguous short ones too. */
+#include "base/httpd.h"
+#include "image/image.h"
+
+struct registry;
+struct registry_options { bool read_only; const char *basic_user, *basic_pass; };
+int registry_new(struct registry **ret, struct store *s, struct loop *l, const struct registry_options *o, struct err *e);
+void registry_free(struct registry *r);
+/* A httpd handler; arg is the registry. Everything below /v2/. */
+void registry_handle(struct httpd_req *rq, void *arg);
+/* Puts an image of the store under a name (a captured push): exports it, records the tag. */
+int registry_capture(struct store *s, struct lease *l, const char *id, const char *ref, const char *run_id, char digest[DIGEST_LEN + 1], uint64_t *ret_size, struct err *e);
+/* The image captured under that name, when there is one (1), as an image of the store. */
+int registry_find(struct store *s, struct lease *l, const struct image_ref *ref, const char *run_id, struct image **ret, struct err *e);
+typedef int (*registry_each_fn)(const char *ref, const char *digest, uint64_t size, const char *run_id, void *arg);
+int registry_each(struct store *s, registry_each_fn fn, void *arg);
