@@ -19,7 +19,6 @@ struct proc_spec {
     size_t n_fds;
     bool inherit_stdio;
     bool new_session;
-    bool pdeathsig_kill; /* SIGKILL when the spawning thread ends (set through self re-exec) */
 };
 int proc_spawn(const struct proc_spec *s, pid_t *ret_pid, struct err *e);
 /* Exit status as a shell has it: 0..255, 128+signal. Negative errno on failure of waitpid. */
