@@ -37,8 +37,9 @@ def recipe_id(name, cache={}):
         return cache[name]
     spec = catalog.LAYERS[name]
     checksum = hashlib.sha256()
-    with open(os.path.join(HERE, "recipes", spec["recipe"] + ".py"), "rb") as file:
-        checksum.update(file.read())
+    for part in ("recipes/%s.py" % spec["recipe"], "worker.py"):
+        with open(os.path.join(HERE, part), "rb") as file:
+            checksum.update(file.read())
     assets = os.path.join(HERE, "assets", spec["recipe"])
     if os.path.isdir(assets):
         for asset in sorted(os.listdir(assets)):

@@ -96,6 +96,27 @@ class Box:
             self.run("dpkg-deb", "-x", folder + "/" + name, download)
         shutil.rmtree(self.path(folder))
 
+    def wheels(self, *requirements):
+        """Wheels from PyPI in a folder outside the image.
+
+        Debian's pip does it, run on the host: it reads the host's pip configuration,
+        which knows how to reach PyPI or a mirror of it.
+        """
+        self.apt("python3-pip-whl", download=STAGE + "/pip")
+        packages = self.path(STAGE + "/pip/usr/share/python-wheels")
+        pip = next(n for n in os.listdir(packages) if n.startswith("pip-"))
+        folder = os.path.join(self.stage, "wheels")
+        os.makedirs(folder, exist_ok=True)
+        done = subprocess.run([sys.executable, os.path.join(packages, pip, "pip"), "download",
+                               "-q", "--no-deps", "--no-cache-dir", "--only-binary", ":all:",
+                               "--disable-pip-version-check", "-d", folder, *requirements],
+                              stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.PIPE,
+                              text=True)
+        self.log.write(done.stderr.encode())
+        if done.returncode:
+            raise Failed("PyPI does not give %s" % " ".join(requirements))
+        return folder
+
     def version(self, package):
         """The upstream version of an installed package."""
         text = self.run("dpkg-query", "-W", "-f", "${Version}", package)
@@ -194,7 +215,7 @@ class Box:
     def pack(self, before):
         after = self.survey()
         for name in self.keep:
-            after[name] = None
+            after[name] = "kept"
         links = {}
         with tarfile.open(self.job["output"], "w", format=tarfile.PAX_FORMAT,
                           bufsize=1 << 20) as tar:

