@@ -8,11 +8,12 @@
  * Snapshots therefore have the same owners as root and rootless, and need no idmapped mounts;
  * only a bound work tree is idmapped (as root).
  *
- * The **keeper** is one process per slipway command that only holds the user namespace (and a
- * mount and a cgroup namespace, private, with what crun needs on a hybrid host). Work that needs
- * the mapping (unpack, diff, remove, overlay mounts, networks, boxes) runs in **helpers**: our own
- * binary re-executed as `slipway __ns OP …`, which joins the keeper's namespaces as uid 0 and
- * calls the operation registered under OP. They die with the spawning process (EOF of a socket).
+ * The **keeper** holds the user namespace of one slipway command (and a mount and a cgroup
+ * namespace, private, with what crun needs on a hybrid host), by descriptors: no process. Work
+ * that needs the mapping (unpack, diff, remove, overlay mounts, networks, boxes) runs in
+ * **helpers**: our own binary re-executed as `slipway __ns … OP …`, which joins the keeper's
+ * namespaces as uid 0, in a session of its own, and calls the operation registered under OP. They
+ * die (SIGKILL) with the spawning process, and with keeper_free. Thread-safe after keeper_new.
  */
 #include "core/err.h"
 #include "core/proc.h"
@@ -40,6 +41,7 @@ void keeper_free(struct keeper *k); /* ends it: all mounts of its mount namespac
 const struct idmap *keeper_idmap(const struct keeper *k);
 int keeper_userns_fd(const struct keeper *k);
 int keeper_mntns_fd(const struct keeper *k);
+int keeper_cgroupns_fd(const struct keeper *k);
 
 /* An operation that can run as a helper. stdin/stdout/stderr as given by the spawner, further
  * descriptors at 3, 4, … in the order they were passed. Returns an exit code. argv[0] = OP. */
@@ -49,9 +51,15 @@ struct ns_op {
     ns_op_fn fn;
     bool own_mntns; /* unshare a mount namespace of its own (copied from the keeper's) first */
 };
-/* Called by main() for `slipway __ns …`; ops is the whole table (cli/ knows all floors). */
+/* For an operation that failed: `return ns_fail(&err)`; ns_run gives the same error (kind, errno,
+ * hint) to its caller. Returns 1. */
+int ns_fail(const struct err *e);
+/* Called by main() for `slipway __ns …` with main's own argc and argv, before it starts a thread;
+ * ops is the whole table (cli/ knows all floors). The operation runs with an umask of 022, cwd "/"
+ * and the process not dumpable (it must set PR_SET_DUMPABLE to write its /proc files). */
 int ns_main(const struct ns_op *ops, size_t n, int argc, char **argv);
-/* Spawns a helper. fds[i] becomes descriptor 3+i; in/out/err: -1 = /dev/null (err: inherited). */
+/* Spawns a helper; argv[0] = OP. fds[i] becomes descriptor 3+i; in/out/err: -1 = /dev/null (err:
+ * inherited). The descriptors stay the caller's. The caller waits for the pid. */
 int ns_spawn(struct keeper *k, const char *const *argv, int in, int out, int errfd,
              const int *fds, size_t n_fds, pid_t *ret_pid, struct err *e);
 /* Spawns and waits; the helper's last stderr line becomes the error. 0 on exit 0. */
