@@ -56,7 +56,6 @@ struct run_request {
     bool debug;                  /* ACTIONS_STEP_DEBUG */
     unsigned parallel;           /* jobs at once; 0 = cores */
     struct box_limits_plain { uint64_t memory, nano_cpus; uint32_t pids; } limits; /* of a job; 0 = default */
-    uint64_t log_max;            /* stored output bytes per job; 0 = 64 MiB. Beyond it only counted */
     const struct pull_options *pulls; /* registries, policy, stand-ins; captured images are added here */
     const char *python_source;   /* base URL of python-build-standalone releases; NULL = GitHub's; "" = none */
     const char *actions_mirror;  /* folder of OWNER/REPO.git, or NULL */
