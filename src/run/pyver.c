@@ -145,7 +145,7 @@ static int comparator(struct sv c, const struct pyver *v, bool *named_pre) {
         return eq ? cl >= 0 : parts == 3 ? cl > 0 : ch >= 0;
     case '~':
         if (parts == 3)
-            high = (struct pyver){want.major, want.minor + 1, 0, ""};
+            high = (struct pyver){want.major, want.minor + 1, 0, "a0"};
         return cl >= 0 && pyver_cmp(v, &high) < 0;
     case '^':
         if (parts)
@@ -200,7 +200,7 @@ int pyver_match(struct sv range, const struct pyver *v, bool allow_pre) {
         return -EINVAL;
     if (sv_ends(range, "-dev")) {
         _cleanup_buf_ struct buf b = BUF_SMALL;
-        buf_addf(&b, "~" SV_FMT, (int)(range.n - 4), range.p);
+        buf_addf(&b, "~" SV_FMT ".0-0", (int)(range.n - 4), range.p);
         return pyver_match(buf_sv(&b), v, true);
     }
     int any = 0;

@@ -108,7 +108,8 @@ TEST(pyver) {
     CHECK_INT(match("*", "3.12.1"), 1);
     CHECK_INT(match("3.13", "3.13.0rc1"), 0);
     CHECK_INT(match("3.13.0-rc.1", "3.13.0rc1"), 1);
-    CHECK_INT(match("3.13-dev", "3.13.0rc1"), 0); /* below 3.13.0 */
+    CHECK_INT(match("3.13-dev", "3.13.0rc1"), 1);
+    CHECK_INT(match("3.13-dev", "3.14.0a1"), 0);
     CHECK_INT(match("pypy3.9", "3.9.1"), -EINVAL);
     CHECK_INT(match("", "3.9.1"), -EINVAL);
     struct pyver a, b;
