@@ -1,0 +1,12 @@
+/* One line each, in the order of the help. */
+#include "cli/commands.h"
+
+#define COMMANDS(X)                                                                                \
+    X(completion, "completion", NULL, NULL)
+
+#define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);
+COMMANDS(DECLARE)
+
+#define ROW(fn, name, about, group) {name, cmd_##fn, about, group},
+const struct command commands[] = {COMMANDS(ROW)};
+const size_t n_commands = ELEMENTS(commands);
