@@ -132,7 +132,7 @@ def _distribution(words, notes):
     for word in words:
         if word.startswith("alpine"):
             notes.append("%s instead of Alpine%s" % (DEBIAN, " " + word[6:] if word[6:] else ""))
-        elif word in DEBIANS and word not in ("bookworm", "oldstable"):
+        elif DEBIANS.get(word, "12") != "12" and DEBIANS[word].isdigit():
             release = DEBIANS[word]
             notes.append("%s instead of %s" % (DEBIAN, "Debian " + release))
         elif word in UBUNTUS:
@@ -141,23 +141,19 @@ def _distribution(words, notes):
             raise Unknown("no stand-in for Windows images")
 
 
-def _versioned(what, have, version, notes):
-    """The first note: `PostgreSQL 15 of Debian 12 instead of 12`; True when the series is ours.
+def _versioned(what, have, version, depth, notes):
+    """Notes `PostgreSQL 15 of Debian 12 instead of 12`; True when the series is the same.
 
-    `have` is the version that the stand-in has, as long as it is known beforehand;
-    the series is what both versions state.
+    `have` is our version as far as it is known beforehand; `depth` numbers of a version
+    make its series (Python 3.11, Redis 7).
     """
-    series = True
-    asked = "the official build"
+    asked, series = "the official build", True
     if version:
-        # a release candidate or a beta is of its series
         digits = re.match(r"\d+(\.\d+)*", version).group(0).split(".")
         ours = have.split(".")
-        shared = min(len(digits), len(ours))
-        if digits[:shared] != ours[:shared]:
-            asked = version
-            series = False
-        elif len(digits) > len(ours):
+        shared = min(depth, len(digits), len(ours))
+        series = digits[:shared] == ours[:shared]
+        if digits != ours[:len(digits)]:
             asked = version
     notes.insert(0, "%s %s of %s instead of %s" % (what, have, DEBIAN, asked))
     return series
@@ -200,20 +196,20 @@ def resolve(ref):
         notes.insert(0, "a selection of %s's packages instead of the official build" % DEBIAN)
     elif family == "python":
         _distribution(words, notes)
-        series = _versioned("Python", "3.11.2", version, notes)
+        series = _versioned("Python", "3.11.2", version, 2, notes)
         canonical = "python:3.11-slim-bookworm" if slim else "python:3.11-bookworm"
     elif family == "postgres":
         _distribution(words, notes)
-        series = _versioned("PostgreSQL", "15", version, notes)
+        series = _versioned("PostgreSQL", "15", version, 1, notes)
         notes.append("without JIT")
         canonical = "postgres:15"
     elif family == "redis":
         _distribution(words, notes)
-        series = _versioned("Redis", "7.0.15", version, notes)
+        series = _versioned("Redis", "7.0.15", version, 1, notes)
         canonical = "redis:7"
     elif family == "nginx":
         _distribution(words, notes)
-        series = _versioned("nginx", "1.22.1", version, notes)
+        series = _versioned("nginx", "1.22.1", version, 1, notes)
         canonical = "nginx:1.22"
     else:
         canonical, series = _node(version, words, slim, notes)

@@ -37,7 +37,8 @@ def recipe_id(name, cache={}):
         return cache[name]
     spec = catalog.LAYERS[name]
     checksum = hashlib.sha256()
-    for part in ("recipes/%s.py" % spec["recipe"], "worker.py"):
+    parts = ["recipes/%s.py" % spec["recipe"]] + (["worker.py"] if spec["parents"] else [])
+    for part in parts:
         with open(os.path.join(HERE, part), "rb") as file:
             checksum.update(file.read())
     assets = os.path.join(HERE, "assets", spec["recipe"])
