@@ -12,7 +12,8 @@ int compress_write(struct compressor *c, const void *p, size_t n);
 int compress_end(struct compressor *c);
 void compress_free(struct compressor *c);
 /* Reads fd (from its position) through the right decoder, found by magic bytes. `read` gives
- * decoded bytes; max bounds the decoded size (bombs): -EFBIG. zstd window limited to 128 MiB. */
+ * decoded bytes, 0 = end; max bounds the decoded size (bombs): -EFBIG; 0 = no bound. zstd window
+ * limited to 128 MiB. Damaged or cut input: -EBADMSG. */
 struct decoder;
 int decoder_new(struct decoder **ret, int fd, uint64_t max, struct err *e);
 ssize_t decoder_read(struct decoder *d, void *p, size_t n);
