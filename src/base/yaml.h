@@ -27,8 +27,11 @@ struct yaml_limits {
     size_t max_bytes;  /* 0 = 1 MiB */
     size_t max_depth;  /* 0 = 64 */
     size_t max_nodes;  /* after alias expansion; 0 = 1,000,000 */
+    bool merge;        /* "<<: *x" puts the keys of x into the mapping (Bitbucket, compose) */
 };
-/* Reads one document (an empty one gives *ret = NULL). Errors go to d, with positions; returns
+/* Keys that occur twice in a mapping are an error ("yaml-duplicate-key"), syntax errors are "yaml",
+ * limits "yaml-limit". The node of an alias is a copy with from_alias set, whose position and
+ * children are those of the anchor. Reads one document (an empty one gives *ret = NULL). Errors go to d, with positions; returns
  * -EBADMSG then. A second document is an error unless the list form is used. */
 int yaml_parse(struct arena *a, const char *file, struct sv text, const struct yaml_limits *lim,
                struct yaml_node **ret, struct diags *d);
