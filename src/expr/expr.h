@@ -14,12 +14,15 @@ struct expr_names {
     const char *const *contexts;
     const char *const *functions; /* beyond the built-in ones: "always", "hashFiles", … */
 };
-/* The message of an error is GitHub's text; `pos` counts from 1 within the expression. */
+/* The message of an error is GitHub's text; `pos` counts from 1 within the expression, in UTF-16
+ * units as GitHub counts; offset and length are bytes (length 0: the whole expression). The first
+ * `brief` bytes of the message are what GitHub's implementations have in common. */
 struct expr_error {
     enum expr_err kind;
-    size_t pos;
-    char msg[600];
+    size_t pos, offset, length, brief;
+    char msg[1000];
 };
+/* The expression's text must outlive *ret. */
 int expr_parse(struct arena *a, struct sv text, const struct expr_names *names,
                struct expr **ret, struct expr_error *xe);
 

@@ -15,7 +15,8 @@ struct value {
     const struct value **items;
     struct sv *keys;
     size_t n, cap;
-    struct map *index; /* of big objects; internal */
+    uint32_t *index; /* of big objects: a hash table of positions + 1; internal */
+    size_t index_cap;
 };
 extern const struct value val_null, val_true, val_false;
 const struct value *val_bool(bool b);
@@ -33,9 +34,12 @@ const struct value *val_gets(const struct value *object, const char *key);
 const struct value *val_from_json(struct arena *a, const struct json *j);
 /* toJSON's form: two blanks of indent, insertion order. */
 void val_to_json(const struct value *v, struct buf *b, unsigned indent);
+const char *val_kind_name(enum val_kind k); /* "Null", "Boolean", … */
 bool val_truthy(const struct value *v);
 double val_to_number(const struct value *v);             /* coercion; NaN for what is none */
+double val_parse_number(struct sv s);                    /* of a string; "" is 0 */
 struct sv val_to_string(struct arena *a, const struct value *v); /* coercion: "" for null, "Object", "Array" */
 void val_format_number(double d, struct buf *b);         /* G15 */
 bool val_equal(const struct value *a, const struct value *b); /* == of the language */
+bool val_less(const struct value *a, const struct value *b);  /* <; false where nothing compares */
 const struct value *val_clone(struct arena *a, const struct value *v); /* deep, into another arena */
