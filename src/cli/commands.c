@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #define COMMANDS(X)                                                                                \
+    X(eval, "eval", "evaluate an expression of GitHub Actions", "Pipelines")                       \
     X(completion, "completion", NULL, NULL)
 
 #define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);

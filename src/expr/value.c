@@ -235,37 +235,64 @@ static void newline(struct buf *b, unsigned indent, unsigned level) {
         buf_addc(b, ' ');
 }
 
+static void write_exact(double d, struct buf *b) {
+    if (!isfinite(d)) {
+        buf_adds(b, "null");
+        return;
+    }
+    char text[40];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            break;
+    }
+    buf_adds(b, text);
+}
+
+enum { EXACT = UINT32_MAX }; /* as the indent: none, and numbers as they are */
+
 static void write_json(const struct value *v, struct buf *b, unsigned indent, unsigned level) {
     if (b->failed)
         return;
+    bool exact = indent == EXACT;
     switch (v->kind) {
     case VAL_NULL: buf_adds(b, "null"); return;
     case VAL_BOOL: buf_adds(b, v->boolean ? "true" : "false"); return;
-    case VAL_NUMBER: val_format_number(v->number, b); return;
+    case VAL_NUMBER:
+        if (exact)
+            write_exact(v->number, b);
+        else
+            val_format_number(v->number, b);
+        return;
     case VAL_STRING: json_escape(b, v->str); return;
     case VAL_ARRAY:
     case VAL_OBJECT: break;
     }
+    bool lines = indent && !exact;
     bool object = v->kind == VAL_OBJECT;
     buf_addc(b, object ? '{' : '[');
     for (size_t i = 0; i < v->n; i++) {
         if (i)
             buf_addc(b, ',');
-        if (indent)
+        if (lines)
             newline(b, indent, level + 1);
         if (object) {
             json_escape(b, v->keys[i]);
-            buf_adds(b, indent ? ": " : ":");
+            buf_adds(b, lines ? ": " : ":");
         }
         write_json(v->items[i], b, indent, level + 1);
     }
-    if (indent && v->n)
+    if (lines && v->n)
         newline(b, indent, level);
     buf_addc(b, object ? '}' : ']');
 }
 
 void val_to_json(const struct value *v, struct buf *b, unsigned indent) {
     write_json(v, b, indent, 0);
+}
+
+void val_to_json_exact(const struct value *v, struct buf *b) {
+    write_json(v, b, EXACT, 0);
 }
 
 /* --- coercions -------------------------------------------------------------------------------- */

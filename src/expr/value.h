@@ -35,6 +35,8 @@ const struct value *val_from_json(struct arena *a, const struct json *j);
 /* toJSON's form: two blanks of indent, insertion order. */
 void val_to_json(const struct value *v, struct buf *b, unsigned indent);
 const char *val_kind_name(enum val_kind k); /* "Null", "Boolean", … */
+/* One line, numbers with all their digits, NaN and infinities as null. */
+void val_to_json_exact(const struct value *v, struct buf *b);
 bool val_truthy(const struct value *v);
 double val_to_number(const struct value *v);             /* coercion; NaN for what is none */
 double val_parse_number(struct sv s);                    /* of a string; "" is 0 */
