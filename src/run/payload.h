@@ -1,0 +1,28 @@
+#pragma once
+/* The event as GitHub would tell it: github.event, ref, sha, base and head refs, made from git and
+ * what the user gave. Shapes: GitHub's documentation "Webhook events and payloads"; only fields that
+ * can be known without the forge are filled in. */
+#include "expr/value.h"
+#include "run/run.h"
+#include "source/git.h"
+
+struct payload_input {
+    const char *event;        /* "push" */
+    const char *action;       /* activity type, or NULL for the event's usual one */
+    const char *ref;          /* --ref: branch, tag or full ref; NULL = what is checked out */
+    const char *base;         /* --base: branch of a pull request's base; NULL = the default branch */
+    const char *repository;   /* --repository, or NULL = from the remotes */
+    const char *actor;        /* -a, or NULL = git's user.name */
+    const struct json *given; /* -e: the user's payload, merged over what is made; or NULL */
+    const struct strv *inputs; /* workflow_dispatch */
+};
+struct payload {
+    struct arena arena;       /* owns all below */
+    struct run_event event;   /* ready for the request */
+    const char *action;       /* activity type ("opened"), or NULL */
+    const char *branch, *tag; /* of ref: one of them, or neither */
+    struct strv changed;      /* changed paths, for path filters */
+    bool changed_known;
+};
+int payload_make(struct payload *ret, const char *dir, const struct git_info *g, const struct payload_input *in, struct err *e);
+void payload_done(struct payload *p);
