@@ -1,8 +1,9 @@
 #pragma once
-/* HTTP client on libcurl (dlopened on first use). Blocking: call on a worker. Proxies, CA bundle
- * and netrc come from the environment as curl has it. Redirects are followed here, at most 10; an
- * Authorization header never goes to another scheme, host or port. Header values with control
- * characters are refused. */
+/* HTTP client on libcurl (dlopened on first use). Blocking: call on a worker. Proxies and
+ * CA bundle (CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR) come from the environment; loopback is
+ * never asked through a proxy; .netrc is not read. Redirects are followed here, at most 10; an
+ * Authorization header never goes to another scheme, host or port, nor is https left for http.
+ * Header values with control characters are refused. Errors name no query string. */
 #include "core/err.h"
 #include "core/str.h"
 
@@ -27,7 +28,7 @@ struct http_req {
     http_write_fn write; /* body of a 2xx answer; NULL: into resp->body */
     void *write_arg;
     uint64_t max_body;  /* 0 = 16 MiB for resp->body, no limit for write */
-    uint64_t range_from;
+    uint64_t range_from; /* a server that ignores it: what comes before is dropped, write sees the rest */
     const char *unix_socket;
     bool insecure_tls;   /* only for registries named so in the configuration */
     bool no_redirect;

@@ -319,7 +319,6 @@ static void fill_map(struct reader *r, struct frame *f) {
 }
 
 static void merge_keys(struct reader *r, struct frame *f, struct map *seen) {
-    struct yaml_node *n = f->node;
     size_t old = f->n, kept = 0;
     for (size_t i = 0; i + 1 < old; i += 2) {
         if (!is_merge(f->kids[i]))
@@ -342,7 +341,6 @@ static void merge_keys(struct reader *r, struct frame *f, struct map *seen) {
         f->n = kept;
         fill_map(r, f);
     }
-    (void)n;
 }
 
 static void on_close(struct reader *r, yaml_event_t *ev) {
