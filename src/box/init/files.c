@@ -1,0 +1,96 @@
+/* Files of the box for the main process: everything is resolved with openat2 inside the box's
+ * root. These run in a forked child, since an open can block. */
+#include "init.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static int open_in(int dir, const char *path, int flags, mode_t mode) {
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
+                           .mode = flags & (O_CREAT | __O_TMPFILE) ? mode & 07777 : 0,
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    long fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
+    return fd < 0 ? -errno : (int)fd;
+}
+
+/* One part below the root at a time, each resolved anew from the root (a part may be a symlink). */
+int mkdirs_in(const char *path, mode_t mode, uid_t uid, gid_t gid, int *ret_made) {
+    char part[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof part)
+        return -ENAMETOOLONG;
+    int at = open_in(init_state.rootfd, ".", O_PATH | O_DIRECTORY, 0);
+    for (size_t i = 0; i < n && at >= 0;) {
+        while (path[i] == '/')
+            i++;
+        size_t end = i;
+        while (end < n && path[end] != '/')
+            end++;
+        if (end == i)
+            break;
+        memcpy(part, path, end);
+        part[end] = 0;
+        int next = open_in(init_state.rootfd, part, O_PATH | O_DIRECTORY, 0);
+        if (next == -ENOENT) {
+            const char *name = part + i;
+            if (mkdirat(at, name, 0700) < 0 && errno != EEXIST) {
+                next = -errno;
+            } else {
+                next = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (next < 0)
+                    next = -errno;
+                else if (fchownat(at, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+                         fchmodat(at, name, mode & 07777, 0) < 0)
+                    next = (close(next), -errno);
+                else
+                    (*ret_made)++;
+            }
+        }
+        close(at);
+        at = next;
+        i = end;
+    }
+    return at;
+}
+
+static int open_tree_of(const char *path) {
+    int fd = open_in(init_state.rootfd, path, O_PATH, 0);
+    if (fd < 0)
+        return fd;
+    long tree = syscall(SYS_open_tree, fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+                                                   AT_RECURSIVE);
+    int r = tree < 0 ? -errno : (int)tree;
+    close(fd);
+    if (r >= 0) {
+        /* Not a peer of this box's mounts: what is mounted there shall not turn up here. */
+        struct mount_attr a = {.propagation = MS_PRIVATE};
+        if (syscall(SYS_mount_setattr, r, "", AT_EMPTY_PATH | AT_RECURSIVE, &a, sizeof a) < 0)
+            r = (close(r), -errno);
+    }
+    return r;
+}
+
+int files_handle(struct request *q) {
+    int made = 0, fd = -1;
+    switch (q->h.kind) {
+    case BOX_OPEN:
+        fd = open_in(init_state.rootfd, q->str1, (int)q->h.num[0], (mode_t)q->h.num[1]);
+        break;
+    case BOX_MKDIRS:
+        fd = mkdirs_in(q->str1, (mode_t)q->h.num[0], (uid_t)q->h.num[1], (gid_t)q->h.num[2], &made);
+        if (fd >= 0)
+            return close(fd), reply_done(q->fds[0], made);
+        break;
+    case BOX_OPEN_TREE:
+        fd = open_tree_of(q->str1);
+        break;
+    default:
+        fd = -ENOSYS;
+    }
+    if (fd < 0)
+        return reply_done(q->fds[0], fd);
+    return reply_send(q->fds[0], BOX_DONE, 0, 0, NULL, fd);
+}

@@ -1,0 +1,57 @@
+#pragma once
+/* The first process of a box: parts of the program box-init (core/ headers only, static). */
+#include "box/proto.h"
+#include "core/macro.h"
+
+#include <sys/types.h>
+
+struct init_state {
+    int rootfd;
+    unsigned char *seccomp; /* struct sock_filter array */
+    size_t seccomp_len;
+    uint64_t caps;       /* what a command keeps */
+    uint64_t nproc;      /* RLIMIT_NPROC of commands, 0 = as it is */
+};
+extern struct init_state init_state;
+
+/* A request with its strings and descriptors, owned by the loop. */
+struct request {
+    struct box_req h;
+    int fds[BOX_MAX_FDS];
+    size_t n_fds;
+    char *strings;
+    size_t len;
+    char **argv, **env; /* NULL-terminated */
+    const char *str1, *str2;
+};
+
+/* Sends on a reply socket; fd -1: none. Never blocks for long: a reply socket holds few messages. */
+int reply_send(int sock, uint32_t kind, int32_t value, int errnum, const char *text, int fd);
+static inline int reply_done(int sock, int r) { return reply_send(sock, BOX_DONE, r, 0, NULL, -1); }
+
+/* exec.c: starts a command. Returns its pid in the box, or -errno (told on the reply already). */
+pid_t exec_start(struct request *q);
+
+/* user.c */
+struct user_info {
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[256];
+    size_t n_groups;
+    char home[512], name[128];
+};
+/* "name", "uid", "uid:gid", "name:group" against the box's /etc/passwd and /etc/group, of which at
+ * most 4 MB are read. -ENOENT: no such user or group. */
+int user_find(const char *spec, struct user_info *ret);
+
+/* files.c: each answers on q->fds[0]. */
+int files_handle(struct request *q); /* OPEN, MKDIRS, OPEN_TREE: in a child, may block */
+int mounts_handle(struct request *q); /* MOUNT, TMPFS, UMOUNT, ROOT_RO: in init itself */
+/* Creates the folders of path (absolute); parts that were made are counted in *ret_made. Gives an
+ * O_PATH descriptor of the last. */
+int mkdirs_in(const char *path, mode_t mode, uid_t uid, gid_t gid, int *ret_made);
+/* mounts.c: a fresh /proc with the usual parts hidden, in a new pid namespace. */
+int proc_mount(bool privileged);
+
+/* main.c: kills pid's session and descendants. */
+int kill_group(pid_t pid, int signo);
