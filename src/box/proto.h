@@ -28,9 +28,10 @@ enum box_req_kind {
     BOX_MKDIRS,     /* str1 = path, num[0] = mode, num[1] = uid, num[2] = gid */
     BOX_OPEN_TREE,  /* str1 = path */
     BOX_MOUNT,      /* fds: a detached mount. str1 = target, num = mode, uid, gid of what is made */
-    BOX_TMPFS,      /* str1 = target, str2 = options "size=…,mode=…" as fsconfig pairs, flags */
+    BOX_NEW_TMPFS,  /* str1 = target, str2 = options "size=…,mode=…" as fsconfig pairs, flags */
     BOX_UMOUNT,     /* str1 = target; with BOX_F_STUB what was made for it goes too, when empty */
     BOX_ROOT_RO,    /* the root becomes read-only */
+    BOX_WRITE,      /* fds: a memfd with the bytes. str1 = path, num = mode, uid, gid; atomic */
     BOX_SIGNAL,     /* num[0] = pid, num[1] = signal; BOX_F_GROUP: its session and descendants */
     BOX_KILLALL,    /* num[0] = signal */
 };

@@ -1,6 +1,6 @@
 #pragma once
 /* The first process of a box: parts of the program box-init (core/ headers only, static). */
-#include "box/proto.h"
+#include "box/wire.h"
 #include "core/macro.h"
 
 #include <sys/types.h>
@@ -13,21 +13,6 @@ struct init_state {
     uint64_t nproc;      /* RLIMIT_NPROC of commands, 0 = as it is */
 };
 extern struct init_state init_state;
-
-/* A request with its strings and descriptors, owned by the loop. */
-struct request {
-    struct box_req h;
-    int fds[BOX_MAX_FDS];
-    size_t n_fds;
-    char *strings;
-    size_t len;
-    char **argv, **env; /* NULL-terminated */
-    const char *str1, *str2;
-};
-
-/* Sends on a reply socket; fd -1: none. Never blocks for long: a reply socket holds few messages. */
-int reply_send(int sock, uint32_t kind, int32_t value, int errnum, const char *text, int fd);
-static inline int reply_done(int sock, int r) { return reply_send(sock, BOX_DONE, r, 0, NULL, -1); }
 
 /* exec.c: starts a command. Returns its pid in the box, or -errno (told on the reply already). */
 pid_t exec_start(struct request *q);

@@ -13,12 +13,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -30,127 +27,6 @@ static struct running {
     int sock;
 } *running;
 static size_t n_running, cap_running;
-
-int reply_send(int sock, uint32_t kind, int32_t value, int errnum, const char *text, int fd) {
-    struct box_rep m = {.kind = kind, .value = value, .errnum = errnum};
-    if (text)
-        snprintf(m.text, sizeof m.text, "%s", text);
-    struct iovec iov = {&m, sizeof m};
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } ctl;
-    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-    memset(&ctl, 0, sizeof ctl);
-    if (fd >= 0) {
-        h.msg_control = ctl.space;
-        h.msg_controllen = sizeof ctl.space;
-        struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
-    ssize_t k;
-    do
-        k = sendmsg(sock, &h, MSG_NOSIGNAL);
-    while (k < 0 && errno == EINTR);
-    return k < 0 ? -errno : 0;
-}
-
-static void request_done(struct request *q) {
-    for (size_t i = 0; i < q->n_fds; i++)
-        close(q->fds[i]);
-    free(q->strings);
-    free(q->argv);
-    free(q->env);
-    memset(q, 0, sizeof *q);
-}
-
-/* Splits the strings; -EINVAL when they are not what the header says. */
-static int request_strings(struct request *q) {
-    const struct box_req *h = &q->h;
-    size_t at = 0, want = (size_t)h->n_argv + h->n_env + 2;
-    if (want > BOX_PAYLOAD_MAX / 2 || (q->len && q->strings[q->len - 1] != 0))
-        return -EINVAL;
-    q->argv = xcalloc((size_t)h->n_argv + 1, sizeof *q->argv);
-    q->env = xcalloc((size_t)h->n_env + 8, sizeof *q->env); /* room for HOME and the like */
-    q->str1 = q->str2 = "";
-    for (size_t i = 0; i < want && at < q->len; i++) {
-        char *s = q->strings + at;
-        at += strlen(s) + 1;
-        if (i < h->n_argv)
-            q->argv[i] = s;
-        else if (i < (size_t)h->n_argv + h->n_env)
-            q->env[i - h->n_argv] = s;
-        else if (i == want - 2)
-            q->str1 = s;
-        else
-            q->str2 = s;
-    }
-    if (h->n_argv && !q->argv[h->n_argv - 1])
-        return -EINVAL;
-    if (h->n_env && !q->env[h->n_env - 1])
-        return -EINVAL;
-    return 0;
-}
-
-static int read_memfd(int fd, void *p, size_t n) {
-    size_t at = 0;
-    while (at < n) {
-        ssize_t k = pread(fd, (char *)p + at, n - at, (off_t)at);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            return k < 0 ? -errno : -EIO;
-        at += (size_t)k;
-    }
-    return 0;
-}
-
-/* 1 = a request, 0 = EOF, negative = a bad one (dropped) or an error. */
-static int request_read(int sock, struct request *q) {
-    static char data[sizeof(struct box_req) + BOX_INLINE];
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(BOX_MAX_FDS * sizeof(int))];
-    } ctl;
-    struct iovec iov = {data, sizeof data};
-    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.space,
-                       .msg_controllen = sizeof ctl.space};
-    memset(q, 0, sizeof *q);
-    ssize_t k = recvmsg(sock, &h, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (k <= 0)
-        return k == 0 ? 0 : errno == ECONNRESET ? 0 : -errno;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&h); c; c = CMSG_NXTHDR(&h, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        memcpy(q->fds, CMSG_DATA(c), MIN(n, (size_t)BOX_MAX_FDS) * sizeof(int));
-        q->n_fds = MIN(n, (size_t)BOX_MAX_FDS);
-    }
-    if ((size_t)k < sizeof q->h)
-        return -EBADMSG;
-    memcpy(&q->h, data, sizeof q->h);
-    if (q->h.magic != BOX_MAGIC || q->n_fds < 1 || q->h.len > BOX_PAYLOAD_MAX)
-        return -EBADMSG;
-    q->len = q->h.len;
-    q->strings = xmalloc(q->len + 1);
-    q->strings[q->len] = 0;
-    if (q->h.flags & BOX_F_MEMFD) {
-        if (q->n_fds < 2)
-            return -EBADMSG;
-        int r = read_memfd(q->fds[q->n_fds - 1], q->strings, q->len);
-        close(q->fds[--q->n_fds]);
-        if (r < 0)
-            return r;
-    } else if ((size_t)k - sizeof q->h == q->len) {
-        memcpy(q->strings, data + sizeof q->h, q->len);
-    } else {
-        return -EBADMSG;
-    }
-    return request_strings(q) < 0 ? -EBADMSG : 1;
-}
 
 /* Reads "/proc/PID/stat": parent and session. */
 static int proc_stat(pid_t pid, pid_t *ppid, pid_t *session) {
@@ -220,7 +96,9 @@ static void hello(struct request *q) {
     if (q->n_fds > 1 && fstat(q->fds[1], &st) == 0 && st.st_size > 0 && st.st_size < (1 << 20)) {
         init_state.seccomp_len = (size_t)st.st_size;
         init_state.seccomp = xmalloc(init_state.seccomp_len);
-        r = read_memfd(q->fds[1], init_state.seccomp, init_state.seccomp_len);
+        if (pread(q->fds[1], init_state.seccomp, init_state.seccomp_len, 0) !=
+            (ssize_t)init_state.seccomp_len)
+            r = -EIO;
     }
     init_state.caps = q->h.caps;
     init_state.nproc = (uint64_t)q->h.num[0];
@@ -244,6 +122,7 @@ static void handle(struct request *q) {
     case BOX_OPEN:
     case BOX_MKDIRS:
     case BOX_OPEN_TREE:
+    case BOX_WRITE:
         pid = fork();
         if (pid == 0)
             _exit(files_handle(q) < 0);
@@ -251,7 +130,7 @@ static void handle(struct request *q) {
             reply_done(q->fds[0], -errno);
         break;
     case BOX_MOUNT:
-    case BOX_TMPFS:
+    case BOX_NEW_TMPFS:
     case BOX_UMOUNT:
     case BOX_ROOT_RO:
         mounts_handle(q);

@@ -157,7 +157,7 @@ int mounts_handle(struct request *q) {
     case BOX_MOUNT:
         r = q->n_fds < 2 ? -EBADF : attach(q->fds[1], q->str1, &q->h);
         break;
-    case BOX_TMPFS: {
+    case BOX_NEW_TMPFS: {
         int m = tmpfs_new((char *)(uintptr_t)q->str2);
         r = m < 0 ? m : attach(m, q->str1, &q->h);
         if (m >= 0)

@@ -1,0 +1,338 @@
+/* Making and ending a box, from the main process.
+ *
+ * The supervisor is spawned with everything it needs; while it mounts the root and runs the OCI
+ * runtime, the first message to the init and the requests for further mounts are already queued
+ * in their sockets. What the supervisor cannot do it says on its socket; otherwise the init's
+ * first answer means that the box lives. */
+#include "box/impl.h"
+#include "core/fs.h"
+#include "core/loop.h"
+#include "core/proc.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define START_TIMEOUT_MS 30000
+#define END_TIMEOUT_MS 20000
+#define NPROC_DEFAULT 16384 /* stops a fork bomb where no cgroup does */
+
+int sup_ask(struct box *b, uint32_t kind, uint32_t flags, const char *const *argv, const char *str1,
+            int fd, int *ret_fd, struct err *e) {
+    struct box_req h = {.kind = kind, .flags = flags};
+    struct box_rep m;
+    _cleanup_close_ int sock = request_send(b->sup, &h, argv, NULL, str1, NULL, &fd, fd >= 0);
+    int r = sock < 0 ? sock : reply_recv(sock, &m, ret_fd, 0);
+    if (r == -EPIPE)
+        return err_set(e, ERR_INTERNAL, r, "the supervisor of box %s is gone", b->name);
+    return r < 0 ? err_errno(e, r, "ask the supervisor of box %s", b->name) : m.value;
+}
+
+/* --- making it ------------------------------------------------------------------------------ */
+
+static int scratch_make(struct box *b, struct err *e) {
+    static atomic_uint counter;
+    const struct idmap *map = keeper_idmap(b->keeper);
+    b->scratch = lease_scratch(b->lease, e);
+    if (b->scratch < 0)
+        return b->scratch;
+    _cleanup_free_ char *base = lease_scratch_path(b->lease);
+    char id[9];
+    random_id(id, 8);
+    snprintf(b->dirname, sizeof b->dirname, "box-%u-%s", atomic_fetch_add(&counter, 1u), id);
+    b->dir = xasprintf("%s/%s", base, b->dirname);
+    if (mkdirat(b->scratch, b->dirname, 0711) < 0)
+        return err_errno(e, -errno, "make %s", b->dir);
+    /* The supervisor writes there as the namespace's root; as an ordinary user it may, since our
+     * own id is mapped; the host's root is not. */
+    if (map->root && fchownat(b->scratch, b->dirname, idmap_uid_out(map, 0), idmap_gid_out(map, 0),
+                              AT_SYMLINK_NOFOLLOW) < 0)
+        return err_errno(e, -errno, "give %s to the box", b->dir);
+    return 0;
+}
+
+int lower_names(const char *const *ids, size_t n, struct strv *out, struct err *e) {
+    for (size_t i = 0; i < n; i++) {
+        const char *id, *tree = startswith(ids[i], "tree:");
+        id = tree ? tree : startswith(ids[i], "snap:");
+        id = id ? id : ids[i];
+        if (!*id || strspn(id, "0123456789abcdef") != strlen(id))
+            return err_set(e, ERR_INTERNAL, -EINVAL, "not a snapshot: %s", ids[i]);
+        if (tree)
+            strv_addf(out, "../tree/%s/fs", id);
+        else
+            strv_addf(out, "%s/fs", id);
+    }
+    return 0;
+}
+
+static int supervisor_start(struct box *b, const struct box_spec *spec, int netns, struct err *e) {
+    int sup[2] = {-1, -1}, ctl[2] = {-1, -1};
+    _cleanup_strv_ struct strv argv = {0};
+    _cleanup_free_ char *runtime = proc_find("crun");
+    _cleanup_buf_ struct buf config = BUF_MAX(1u << 20);
+    char run[4096];
+    int r;
+    if (!runtime)
+        runtime = proc_find("runc");
+    if (!runtime) {
+        err_set(e, ERR_ENV, -ENOENT, "neither crun nor runc is installed");
+        return err_hint(e, -ENOENT, "sudo apt-get install crun");
+    }
+    snprintf(run, sizeof run, "%s/run", b->dir);
+    box_config(spec, keeper_idmap(b->keeper), run, &config);
+    strv_add(&argv, "box");
+    strv_add(&argv, b->dir);
+    strv_addf(&argv, "%s/snap", store_path(b->store));
+    if (spec->upper_snap[0])
+        strv_addf(&argv, "snap:%s", spec->upper_snap);
+    else
+        strv_add(&argv, "");
+    strv_addf(&argv, "%s%s", spec->volatile_upper || !spec->upper_snap[0] ? "v" : "",
+              netns >= 0 ? "n" : spec->host_net ? "" : "l");
+    strv_add(&argv, runtime);
+    r = lower_names(spec->layers, spec->n_layers, &argv, e);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int config_fd = memfd_with("config.json", config.p, config.n);
+    if (config_fd < 0)
+        return err_errno(e, config_fd, "make a memfd");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sup) < 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl) < 0) {
+        r = err_errno(e, -errno, "socketpair");
+        fd_close(sup[0]);
+        fd_close(sup[1]);
+        return r;
+    }
+    b->sup = sup[0];
+    b->ctl = ctl[0];
+    int fds[4] = {sup[1], ctl[1], config_fd, netns};
+    r = ns_spawn(b->keeper, (const char *const *)argv.v, -1, -1, -1, fds, netns >= 0 ? 4 : 3,
+                 &b->sup_pid, e);
+    fd_close(sup[1]);
+    fd_close(ctl[1]);
+    return r;
+}
+
+static int hello_send(struct box *b, const struct box_spec *spec, struct err *e) {
+    struct box_req h = {.kind = BOX_HELLO, .caps = b->caps};
+    int bpf = spec->privileged ? -1 : seccomp_fd(e);
+    if (bpf < 0 && !spec->privileged)
+        return bpf;
+    h.num[0] = spec->limits.pids ? spec->limits.pids : NPROC_DEFAULT;
+    int sock = request_send(b->ctl, &h, NULL, NULL, NULL, NULL, &bpf, bpf >= 0);
+    return sock < 0 ? err_errno(e, sock, "speak to the box") : sock;
+}
+
+/* Waits for both: the init's answer, and the supervisor's word of its process id. */
+static int started_wait(struct box *b, int hello, struct err *e) {
+    bool answered = false;
+    while (!answered || !b->init_pid) {
+        struct pollfd p[2] = {{.fd = b->sup, .events = POLLIN},
+                              {.fd = answered ? -1 : hello, .events = POLLIN}};
+        struct box_rep m;
+        int n = poll(p, 2, START_TIMEOUT_MS);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return err_set(e, ERR_INTERNAL, -ETIMEDOUT, "box %s does not start", b->name);
+        if (p[0].revents) {
+            int r = reply_recv(b->sup, &m, NULL, 0);
+            if (r < 0)
+                return err_set(e, ERR_INTERNAL, -EPIPE, "the supervisor of box %s died", b->name);
+            if (m.kind == BOX_FAILED)
+                return err_set(e, ERR_ENV, m.errnum ? -m.errnum : -EIO, "box %s: %s: %s", b->name,
+                               m.text, strerror(m.errnum));
+            if (m.kind == BOX_PID)
+                b->init_pid = m.value;
+        }
+        if (p[1].revents) {
+            int r = reply_recv(hello, &m, NULL, 0);
+            if (r == -EPIPE && !b->init_pid) { /* the supervisor says why */
+                answered = true;
+                continue;
+            }
+            if (r < 0 || m.value < 0)
+                return err_set(e, ERR_INTERNAL, r < 0 ? r : m.value, "the init of box %s died",
+                               b->name);
+            answered = true;
+        }
+    }
+    return 0;
+}
+
+static int file_into(struct box *b, const char *target, const char *name, const char *text,
+                     struct err *e) {
+    int fd = -1;
+    int r = sup_ask(b, SUP_FILE, 0, (const char *const[]){text, NULL}, name, -1, &fd, e);
+    if (r < 0)
+        return err_wrap(e, r, "%s", target);
+    r = box_attach(b, target, fd, 0, e);
+    fd_close(fd);
+    return r;
+}
+
+/* /etc/hosts, /etc/resolv.conf, /etc/hostname: mounted over what the image has. */
+static int etc_files(struct box *b, const struct box_spec *spec, struct err *e) {
+    _cleanup_buf_ struct buf t = BUF_SMALL;
+    const char *host = spec->hostname && *spec->hostname ? spec->hostname : "box";
+    int r;
+    buf_addf(&t, "%s\n", host);
+    r = file_into(b, "/etc/hostname", "hostname", buf_str(&t), e);
+    buf_reset(&t);
+    if (r < 0)
+        return r;
+    if (spec->net) {
+        int fd = net_hosts_mount(spec->net, e);
+        r = fd < 0 ? fd : box_attach(b, "/etc/hosts", fd, 0, e);
+        fd_close(fd);
+    } else {
+        buf_addf(&t, "127.0.0.1 localhost %s\n::1 localhost ip6-localhost ip6-loopback\n", host);
+        for (const char *const *h = spec->hosts; h && *h; h++) {
+            const char *colon = strchr(*h, ':'); /* "name:ip" */
+            if (colon)
+                buf_addf(&t, "%s %.*s\n", colon + 1, (int)(colon - *h), *h);
+        }
+        r = file_into(b, "/etc/hosts", "hosts", buf_str(&t), e);
+        buf_reset(&t);
+    }
+    if (r < 0)
+        return r;
+    for (const char *const *d = spec->dns; d && *d; d++)
+        buf_addf(&t, "nameserver %s\n", *d);
+    if (!t.n && spec->net)
+        buf_adds(&t, net_resolv(spec->net));
+    if (!t.n && spec->host_net) {
+        (void)fs_read(AT_FDCWD, "/etc/resolv.conf", &t, NULL);
+    }
+    return file_into(b, "/etc/resolv.conf", "resolv.conf", buf_str(&t), e);
+}
+
+static int network(struct box *b, const struct box_spec *spec, int *ret_ns, struct err *e) {
+    *ret_ns = -1;
+    if (!spec->net || spec->host_net)
+        return 0;
+    for (const char *const *h = spec->hosts; h && *h; h++) {
+        const char *colon = strchr(*h, ':');
+        _cleanup_free_ char *name = colon ? xstrndup(*h, (size_t)(colon - *h)) : NULL;
+        if (name)
+            net_name_add(spec->net, colon + 1, name);
+    }
+    if (spec->net_own_ip)
+        return net_attach(spec->net, spec->net_name ? spec->net_name : "", b->ip, ret_ns, e);
+    int fd = fcntl(net_ns_fd(spec->net), F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        return err_errno(e, -errno, "network of box %s", b->name);
+    *ret_ns = fd;
+    return 0;
+}
+
+static int build(struct box *b, const struct box_spec *spec, struct err *e) {
+    _cleanup_close_ int netns = -1, hello = -1;
+    int r = caps_parse(spec->cap_add, spec->cap_drop, spec->privileged, &b->caps, e);
+    if (r == 0)
+        r = store_keeper(b->store, &b->keeper, e);
+    if (r == 0)
+        r = scratch_make(b, e);
+    if (r == 0)
+        r = network(b, spec, &netns, e);
+    if (r == 0)
+        r = supervisor_start(b, spec, netns, e);
+    if (r < 0)
+        return r;
+    hello = hello_send(b, spec, e);
+    if (hello < 0)
+        return hello;
+    r = started_wait(b, hello, e);
+    if (r == 0)
+        r = etc_files(b, spec, e);
+    for (size_t i = 0; i < spec->n_mounts && r == 0; i++)
+        r = box_mount(b, &spec->mounts[i], e);
+    if (r == 0 && spec->readonly_root) {
+        struct box_req h = {.kind = BOX_ROOT_RO};
+        r = request_ask(b->ctl, &h, NULL, NULL, NULL, 0, NULL);
+        if (r < 0)
+            err_errno(e, r, "make the root read-only");
+    }
+    return r;
+}
+
+int box_create(struct store *s, struct lease *l, const struct box_spec *spec, struct box **ret,
+               struct err *e) {
+    if (!spec->n_layers)
+        return err_set(e, ERR_INTERNAL, -EINVAL, "a box needs a root");
+    struct box *b = xcalloc(1, sizeof *b);
+    b->store = s;
+    b->lease = l;
+    b->name = xstrdup(spec->name ? spec->name : "box");
+    b->ctl = b->sup = b->scratch = -1;
+    pthread_mutex_init(&b->lock, NULL);
+    b->snap_upper = spec->upper_snap[0];
+    b->privileged = spec->privileged;
+    b->net = spec->net;
+    int r = build(b, spec, e);
+    if (r < 0) {
+        box_destroy(b);
+        return r;
+    }
+    *ret = b;
+    return 0;
+}
+
+/* --- ending it ------------------------------------------------------------------------------ */
+
+/* The layer shall not hold what was only made as a place to mount on. */
+static void stubs_remove(struct box *b) {
+    box_kill_all(b, SIGKILL);
+    while (b->n_stubs) {
+        struct stub *st = &b->stubs[--b->n_stubs];
+        struct box_req h = {.kind = BOX_UMOUNT, .flags = BOX_F_STUB, .num = {st->made}};
+        (void)request_ask(b->ctl, &h, st->target, NULL, NULL, 0, NULL);
+        free(st->target);
+    }
+}
+
+static void supervisor_end(struct box *b) {
+    if (b->sup_pid <= 0)
+        return;
+    int fd = proc_pidfd(b->sup_pid);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (fd >= 0 && poll(&p, 1, END_TIMEOUT_MS) == 0)
+        kill(b->sup_pid, SIGKILL);
+    fd_close(fd);
+    while (waitpid(b->sup_pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+void box_destroy(struct box *b) {
+    if (!b)
+        return;
+    if (b->snap_upper && b->init_pid)
+        stubs_remove(b);
+    b->ctl = fd_close(b->ctl); /* the init ends, and everything with it */
+    b->sup = fd_close(b->sup); /* the supervisor too, were there no init */
+    supervisor_end(b);
+    if (b->ip[0] && b->net)
+        net_detach(b->net, b->ip);
+    if (b->scratch >= 0 && b->dirname[0])
+        unlinkat(b->scratch, b->dirname, AT_REMOVEDIR);
+    for (size_t i = 0; i < b->n_stubs; i++)
+        free(b->stubs[i].target);
+    free(b->stubs);
+    pthread_mutex_destroy(&b->lock);
+    free(b->name);
+    free(b->dir);
+    free(b);
+}
+
+pid_t box_supervisor_pid(const struct box *b) { return b->sup_pid; }
+int box_alive_fd(const struct box *b) { return b->ctl; }
+const char *box_ip(const struct box *b) { return b->ip[0] ? b->ip : NULL; }
+
+int box_kill_all(struct box *b, int signo) {
+    struct box_req h = {.kind = BOX_KILLALL, .num = {signo}};
+    return request_ask(b->ctl, &h, NULL, NULL, NULL, 0, NULL);
+}

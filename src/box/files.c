@@ -1,0 +1,239 @@
+/* Files of a box and mounts into it, from the main process. */
+#include "box/impl.h"
+#include "core/fs.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+int box_open(struct box *b, const char *path, int flags, mode_t mode, struct err *e) {
+    struct box_req h = {.kind = BOX_OPEN, .num = {flags & ~O_CLOEXEC, mode}};
+    int fd = -1;
+    int r = request_ask(b->ctl, &h, path, NULL, NULL, 0, &fd);
+    if (r < 0)
+        return err_set(e, r == -ENOENT ? ERR_NOTFOUND : ERR_INTERNAL, r, "%s in box %s: %s", path,
+                       b->name, strerror(-r));
+    return fd;
+}
+
+int box_mkdirs(struct box *b, const char *path, mode_t mode, uint32_t uid, uint32_t gid,
+               struct err *e) {
+    struct box_req h = {.kind = BOX_MKDIRS, .num = {mode, uid, gid}};
+    int r = request_ask(b->ctl, &h, path, NULL, NULL, 0, NULL);
+    return r < 0 ? err_errno(e, r, "make %s in box %s", path, b->name) : 0;
+}
+
+int box_write_file(struct box *b, const char *path, struct sv data, mode_t mode, uint32_t uid,
+                   uint32_t gid, struct err *e) {
+    struct box_req h = {.kind = BOX_WRITE, .num = {mode, uid, gid}};
+    int r;
+    _cleanup_close_ int mem = memfd_with("file", data.p, data.n);
+    if (mem < 0)
+        return err_errno(e, mem, "write %s", path);
+    r = request_ask(b->ctl, &h, path, NULL, &mem, 1, NULL);
+    return r < 0 ? err_errno(e, r, "write %s in box %s", path, b->name) : 0;
+}
+
+int box_read_file(struct box *b, const char *path, struct buf *out, struct err *e) {
+    struct stat st;
+    _cleanup_close_ int fd = box_open(b, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, e);
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(e, ERR_USER, -EINVAL, "%s in box %s is not a regular file", path, b->name);
+    int r = fs_read_fd(fd, out);
+    return r < 0 ? err_errno(e, r, "read %s in box %s", path, b->name) : 0;
+}
+
+int box_open_tree(struct box *b, const char *path, struct err *e) {
+    struct box_req h = {.kind = BOX_OPEN_TREE};
+    int fd = -1;
+    int r = request_ask(b->ctl, &h, path, NULL, NULL, 0, &fd);
+    return r < 0 ? err_errno(e, r, "%s in box %s", path, b->name) : fd;
+}
+
+/* --- mounts --------------------------------------------------------------------------------- */
+
+static void stub_add(struct box *b, const char *target, int made) {
+    pthread_mutex_lock(&b->lock);
+    GROW(b->stubs, b->cap_stubs, b->n_stubs + 1);
+    b->stubs[b->n_stubs++] = (struct stub){xstrdup(target), made};
+    pthread_mutex_unlock(&b->lock);
+}
+
+static int attach(struct box *b, const char *target, int tree, struct box_req *h, const char *opt,
+                  struct err *e) {
+    int r = request_ask(b->ctl, h, target, opt, &tree, tree >= 0, NULL);
+    if (r < 0)
+        return err_set(e, ERR_INTERNAL, r, "mount on %s in box %s: %s", target, b->name,
+                       strerror(-r));
+    stub_add(b, target, r);
+    return 0;
+}
+
+int box_attach(struct box *b, const char *target, int tree, uint32_t flags, struct err *e) {
+    struct box_req h = {.kind = BOX_MOUNT, .flags = flags};
+    return attach(b, target, tree, &h, NULL, e);
+}
+
+static int idle(void *arg) {
+    for (;;)
+        pause();
+}
+
+/* A user namespace whose mapping, on a mount, shows the files of `owner` as the box's runner, and
+ * the other way round; the ids between go to the box's own. Owners that are not mapped show as
+ * nobody and cannot be written. */
+static int idmap_userns(const struct idmap *map, uint32_t owner, bool uid_not_gid, struct buf *text) {
+    uint32_t runner = uid_not_gid ? idmap_uid_out(map, ID_RUNNER) : idmap_gid_out(map, ID_RUNNER);
+    const struct idrange *rg = uid_not_gid ? map->uid : map->gid;
+    size_t n = uid_not_gid ? map->n_uid : map->n_gid;
+    /* "inside" is the id on disk, "outside" what the kernel sees: the box's id for runner. */
+    buf_addf(text, "%u %u 1\n", owner, runner);
+    if (owner >= ID_COUNT)
+        return 0; /* nothing else of the tree needs an owner in the box */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t lo = rg[i].inside, hi = rg[i].inside + rg[i].count;
+        for (uint32_t at = lo; at < hi;) {
+            uint32_t end = hi;
+            if (owner >= at && owner < end)
+                end = owner;
+            if (ID_RUNNER >= at && ID_RUNNER < end)
+                end = MIN(end, ID_RUNNER);
+            if (end > at)
+                buf_addf(text, "%u %u %u\n", at, rg[i].outside + (at - lo), end - at);
+            at = MAX(end, at);
+            if (at == owner || at == ID_RUNNER)
+                at++;
+        }
+    }
+    if (owner != ID_RUNNER) /* the swap's other half: runner on disk is the box's `owner` */
+        buf_addf(text, "%u %u 1\n", ID_RUNNER,
+                 uid_not_gid ? idmap_uid_out(map, owner) : idmap_gid_out(map, owner));
+    return 0;
+}
+
+static int write_map(pid_t pid, const char *name, struct buf *text) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t k = write(fd, text->p, text->n);
+    int r = k < 0 ? -errno : 0;
+    fd_close(fd);
+    return r;
+}
+
+/* As root: the mount shows `st`'s owner as runner. Needs the file system's support. */
+static int mount_idmap(struct box *b, int tree, const struct stat *st) {
+    const struct idmap *map = keeper_idmap(b->keeper);
+    _cleanup_buf_ struct buf u = BUF_SMALL, g = BUF_SMALL;
+    _cleanup_free_ char *stack = xmalloc(16384);
+    char path[64];
+    idmap_userns(map, st->st_uid, true, &u);
+    idmap_userns(map, st->st_gid, false, &g);
+    pid_t pid = clone(idle, stack + 16384, CLONE_NEWUSER | CLONE_VM | SIGCHLD, NULL);
+    if (pid < 0)
+        return -errno;
+    int r = write_map(pid, "uid_map", &u);
+    if (r == 0)
+        r = write_map(pid, "gid_map", &g);
+    snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+    _cleanup_close_ int ns = r == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (r == 0 && ns < 0)
+        r = -errno;
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (r < 0)
+        return r;
+    struct mount_attr a = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)ns};
+    return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &a, sizeof a) < 0
+               ? -errno
+               : 0;
+}
+
+/* A detached mount of what source_fd is: a descriptor of open_tree as it is; a plain one of the
+ * host through the supervisor, by path, or as root by ourselves. */
+static int bind_tree(struct box *b, const struct box_mount *m, struct err *e) {
+    char link[64], path[4096];
+    struct stat st, there;
+    int r, fd = -1;
+    if (fstat(m->source_fd, &st) < 0)
+        return err_errno(e, -errno, "source of %s", m->target);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", m->source_fd);
+    ssize_t k = readlink(link, path, sizeof path - 1);
+    path[k > 0 ? k : 0] = 0;
+    /* A detached mount has no path here (it reads as "/" or one that is not it). */
+    if (k <= 0 || stat(path, &there) < 0 || there.st_dev != st.st_dev || there.st_ino != st.st_ino) {
+        fd = fcntl(m->source_fd, F_DUPFD_CLOEXEC, 3);
+        return fd < 0 ? err_errno(e, -errno, "source of %s", m->target) : fd;
+    }
+    const struct idmap *map = keeper_idmap(b->keeper);
+    if (map->root) {
+        fd = (int)syscall(SYS_open_tree, m->source_fd, "",
+                          AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+        if (fd >= 0) {
+            struct mount_attr a = {.propagation = MS_PRIVATE};
+            r = syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &a, sizeof a) < 0
+                    ? -errno
+                    : 0;
+            if (r == 0 && m->idmap)
+                r = mount_idmap(b, fd, &st);
+            if (r == 0)
+                return fd;
+            fd = fd_close(fd);
+            return err_errno(e, r, "map the owners of %s", path);
+        }
+    }
+    r = sup_ask(b, SUP_BIND, 0, NULL, path, m->source_fd, &fd, e);
+    if (r < 0)
+        return err_set(e, ERR_INTERNAL, r, "bind %s: %s", path, strerror(-r));
+    return fd;
+}
+
+static int overlay_tree(struct box *b, const struct box_mount *m, struct err *e) {
+    _cleanup_strv_ struct strv lowers = {0};
+    _cleanup_free_ char *upper = m->upper_snap ? xasprintf("snap:%s", m->upper_snap) : xstrdup("");
+    int fd = -1;
+    int r = lower_names(m->lowers, m->n_lowers, &lowers, e);
+    if (r == 0)
+        r = sup_ask(b, SUP_OVERLAY, 0, (const char *const *)lowers.v, upper, -1, &fd, e);
+    if (r < 0)
+        return err_set(e, ERR_INTERNAL, r, "overlay for %s: %s", m->target, strerror(-r));
+    return fd;
+}
+
+int box_mount(struct box *b, const struct box_mount *m, struct err *e) {
+    struct box_req h = {.kind = m->kind == BOX_TMPFS ? BOX_NEW_TMPFS : BOX_MOUNT,
+                        .flags = (m->readonly ? BOX_F_RDONLY : 0) | (m->nosuid ? BOX_F_NOSUID : 0) |
+                                 (m->noexec ? BOX_F_NOEXEC : 0) | (m->nodev ? BOX_F_NODEV : 0),
+                        .num = {m->mode, m->uid, m->gid}};
+    char opt[160] = "";
+    _cleanup_close_ int tree = -1;
+    if (!m->target || m->target[0] != '/')
+        return err_set(e, ERR_USER, -EINVAL, "a mount's target must be an absolute path: %s",
+                       m->target ? m->target : "(none)");
+    if (m->kind == BOX_TMPFS) {
+        size_t n = (size_t)snprintf(opt, sizeof opt, "mode=%o,uid=%u,gid=%u",
+                                    m->mode ? m->mode & 07777 : 01777, m->uid, m->gid);
+        if (m->size)
+            snprintf(opt + n, sizeof opt - n, ",size=%llu", (unsigned long long)m->size);
+    } else {
+        tree = m->kind == BOX_BIND ? bind_tree(b, m, e) : overlay_tree(b, m, e);
+        if (tree < 0)
+            return tree;
+    }
+    return attach(b, m->target, tree, &h, opt, e);
+}
+
+int box_umount(struct box *b, const char *target, struct err *e) {
+    struct box_req h = {.kind = BOX_UMOUNT};
+    int r = request_ask(b->ctl, &h, target, NULL, NULL, 0, NULL);
+    return r < 0 ? err_errno(e, r, "unmount %s in box %s", target, b->name) : 0;
+}
