@@ -81,8 +81,8 @@ int box_attach(struct box *b, const char *target, int tree, uint32_t flags, stru
 }
 
 static int idle(void *arg) {
-    for (;;)
-        pause();
+    (void)pause(); /* until it is killed */
+    return 0;
 }
 
 /* A user namespace whose mapping, on a mount, shows the files of `owner` as the box's runner, and

@@ -23,6 +23,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -39,6 +40,7 @@ struct super {
     char **lowers;
     int n_lowers;
     bool volatile_upper;
+    unsigned made; /* bits: which of points[] the runtime had to make in the root */
     int scratch_fd, run_fd, sock, life;
     unsigned n_overlays;
     pid_t init;
@@ -178,6 +180,9 @@ static int mount_sys(const char *at) {
     return mount("/sys", at, NULL, MS_BIND | MS_REC, NULL) < 0 ? -errno : 0;
 }
 
+/* What the runtime mounts on; an image without them shall not get them from us. */
+static const char *const points[] = {"proc", "sys", "dev"};
+
 static int prepare(struct super *s, bool own_loopback, bool given_net) {
     static const char *const dirs[] = {"root", "sys", "state", "bundle", "files", "o"};
     char path[4096];
@@ -216,6 +221,10 @@ static int prepare(struct super *s, bool own_loopback, bool given_net) {
     r = overlay(s, path, s->lowers, s->n_lowers, s->upper, "root", s->volatile_upper);
     if (r < 0)
         return failed(s, r, "mount the root file system (overlay of %d layers)", s->n_lowers);
+    _cleanup_close_ int root = openat(s->run_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (unsigned i = 0; i < ELEMENTS(points); i++)
+        if (faccessat(root, points[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+            s->made |= 1u << i;
     return 0;
 }
 
@@ -358,6 +367,11 @@ static void clean_up(struct super *s) {
     if (chdir("/") < 0 || s->scratch_fd < 0)
         return;
     snprintf(path, sizeof path, "%s/run", s->scratch);
+    int root = openat(s->run_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (unsigned i = 0; i < ELEMENTS(points) && root >= 0; i++)
+        if (s->made & 1u << i)
+            unlinkat(root, points[i], AT_REMOVEDIR); /* only when it is empty */
+    fd_close(root);
     s->run_fd = fd_close(s->run_fd);
     umount2(path, MNT_DETACH);
     (void)fs_rmtree(s->scratch_fd, "root");
