@@ -89,7 +89,7 @@ static int fn_hash_files(void *arg, struct arena *a, const struct value **args, 
     struct err e = {0};
     if (!c->hash_files || c->hash_files(c->hash_arg, patterns, np, follow, &b, &e) < 0) {
         xe->kind = EXPR_EVALUATION;
-        snprintf(xe->msg, sizeof xe->msg, "hashFiles: %s",
+        snprintf(xe->msg, sizeof xe->msg, "hashFiles: %.500s",
                  c->hash_files ? e.msg : "files are only there while a job's steps run");
         return -EINVAL;
     }

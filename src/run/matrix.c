@@ -176,6 +176,8 @@ static void label_value(const struct value *v, bool *first, struct buf *b, unsig
             label_value(v->items[i], first, b, depth + 1);
         return;
     }
+    if (v->kind == VAL_NULL)
+        return;
     if (!*first)
         buf_adds(b, ", ");
     *first = false;

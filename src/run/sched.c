@@ -101,6 +101,7 @@ static struct leg *leg_add(struct job *j, const struct value *matrix, unsigned i
     leg->job = j;
     leg->index = index;
     leg->matrix = matrix ? val_clone(&leg->arena, matrix) : &val_null;
+    leg->born = atomic_load(&leg->run->cancel);
     leg->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     j->legs = xrealloc(j->legs, (j->n_legs + 1) * sizeof *j->legs);
     j->legs[j->n_legs++] = leg;
@@ -485,7 +486,7 @@ void sched_cancel(struct run *r) {
         for (size_t k = 0; k < r->flows[i]->n_jobs; k++) {
             struct job *j = &r->flows[i]->jobs[k];
             for (size_t l = 0; l < j->n_legs; l++)
-                if (j->legs[l]->state < LEG_FINISHED)
+                if (j->legs[l]->state < LEG_FINISHED && j->legs[l]->born < how)
                     leg_cancel(j->legs[l], how);
         }
     pthread_cond_broadcast(&r->cond);

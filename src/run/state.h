@@ -48,6 +48,7 @@ struct leg {
     char *reason;                /* why it did not succeed, or NULL */
     int cancel_fd;               /* eventfd: wakes the leg's polls */
     atomic_int cancel;           /* 0, 1 graceful, 2 at once */
+    int born;                    /* run.cancel when it was made: always() jobs outlive that one */
     bool host_failed;            /* this host cannot do it: exit code 3 */
     pthread_t thread;
     bool has_thread;
