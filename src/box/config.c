@@ -126,14 +126,17 @@ static void mounts(struct json_w *w, const struct box_spec *spec, const struct i
     jw_end_arr(w);
 }
 
-static void id_mappings(struct json_w *w, const char *key, const struct idmap *map) {
+/* Identity, in the pieces of the namespace above: the kernel wants each range within one of its. */
+static void id_mappings(struct json_w *w, const char *key, const struct idrange *rg, size_t n) {
     jw_key(w, key);
     jw_arr(w);
-    jw_obj(w);
-    jw_kint(w, "containerID", 0);
-    jw_kint(w, "hostID", 0);
-    jw_kint(w, "size", map->single ? 1 : ID_COUNT);
-    jw_end_obj(w);
+    for (size_t i = 0; i < n; i++) {
+        jw_obj(w);
+        jw_kint(w, "containerID", rg[i].inside);
+        jw_kint(w, "hostID", rg[i].inside);
+        jw_kint(w, "size", rg[i].count);
+        jw_end_obj(w);
+    }
     jw_end_arr(w);
 }
 
@@ -155,8 +158,8 @@ void box_config(const struct box_spec *spec, const struct idmap *map, const char
     mounts(&w, spec, map, run);
     jw_key(&w, "linux");
     jw_obj(&w);
-    id_mappings(&w, "uidMappings", map);
-    id_mappings(&w, "gidMappings", map);
+    id_mappings(&w, "uidMappings", map->uid, map->n_uid);
+    id_mappings(&w, "gidMappings", map->gid, map->n_gid);
     /* No network entry: the supervisor is in the right one already. */
     jw_key(&w, "namespaces");
     jw_arr(&w);
