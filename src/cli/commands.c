@@ -3,6 +3,7 @@
 
 #define COMMANDS(X)                                                                                \
     X(eval, "eval", "evaluate an expression of GitHub Actions", "Pipelines")                       \
+    X(logs, "logs", "show an earlier run", "Pipelines")                                             \
     X(completion, "completion", NULL, NULL)
 
 #define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);
