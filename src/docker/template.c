@@ -666,6 +666,8 @@ static int command(struct tmpl *t, struct cursor *c, val dot, bool piped, val la
             return fail(t, "too many arguments");
         args[n++] = v;
     }
+    if (piped && !fn.p)
+        return fail(t, n ? "can't give argument to non-function" : "missing value for command");
     if (piped)
         args[n++] = last;
     if (fn.p)
