@@ -103,8 +103,7 @@ class Maker:
         command += ["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""]
         command += ["--dpkgopt=" + line for line in debian.DPKG]
         command += ["--customize-hook=sync-in %s /" % files,
-                    "--customize-hook=cd \"$1\" && rm -rf " + " ".join(
-                        n for n in debian.REMOVED if "99mmdebstrap" not in n)
+                    "--customize-hook=cd \"$1\" && rm -rf " + " ".join(debian.REMOVED)
                     + " && chown -R 0:0 etc/dpkg etc/apt usr/sbin/policy-rc.d",
                     "--customize-hook=rm -f \"$1\"/var/cache/apt/*.bin",
                     "--customize-hook=copy-out /var/lib/apt/lists %s" % self.work]
@@ -114,6 +113,13 @@ class Maker:
             code, _ = self.start(command, "debian", stdout=file, env=environment)
         if code:
             raise self.failure("debian", code)
+        # mmdebstrap needs the options of this host to the end, and removes its own policy-rc.d
+        for command in (["tar", "--delete", "-f", output] + ["./" + n for n in debian.OPTIONS],
+                        ["tar", "--append", "-f", output, "--owner=0:0", "--group=0:0",
+                         "-C", files] + ["./" + n for n in debian.EXECUTABLE]):
+            code, _ = self.start(command, "debian")
+            if code:
+                raise self.failure("debian", code)
         self.lists = lists
         self.keep("debian", output, {}, began)
 
@@ -185,6 +191,12 @@ class Maker:
                 index["manifests"] = [e for e in index["manifests"]
                                       if e.get("annotations", {}).get(layout.REF) != name]
                 index["manifests"].append(entry)
+            # names given earlier mean the same image
+            for entry in index["manifests"]:
+                notes = entry.get("annotations", {})
+                if notes.get("io.slipway.standin.by") == resolved.standin:
+                    entry.update(descriptor)
+                    notes[layout.RECIPE] = image_id(resolved)
         self.store.write_index(index)
 
     def make_all(self, wanted):
@@ -216,6 +228,7 @@ class Maker:
                 self.stop()
                 raise
         self.name_images(wanted)
+        self.store.sweep()
 
 
 def _remove(folder):

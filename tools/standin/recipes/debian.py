@@ -36,7 +36,7 @@ FILES = {
     "etc/resolv.conf": "",
     "etc/hostname": "",
 }
-EXECUTABLE = ("usr/sbin/policy-rc.d",)
-REMOVED = ("etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
-           "etc/apt/sources.list", "etc/apt/sources.list.d/0000main.list",
+EXECUTABLE = ("usr/sbin/policy-rc.d",)     # appended after mmdebstrap is done
+OPTIONS = ("etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap")
+REMOVED = ("etc/apt/sources.list", "etc/apt/sources.list.d/0000main.list",
            "etc/machine-id", "var/lib/dbus/machine-id")

@@ -91,7 +91,7 @@ def make(box):
     machine = next(n for n in os.listdir(os.path.join(source, "lib"))
                    if n.endswith("-linux-gnu"))
 
-    shutil.copytree(os.path.join(source, "lib/python3.11"), library, symlinks=True,
+    shutil.copytree(os.path.join(source, "lib/python3.11"), library, symlinks=True, dirs_exist_ok=True,
                     ignore=shutil.ignore_patterns("EXTERNALLY-MANAGED", "sitecustomize.py",
                                                   "_distutils_system_mod.py", "test", "__pycache__",
                                                   "libpython3.11*.a", "python.o"))
