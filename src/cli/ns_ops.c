@@ -2,9 +2,13 @@
 #include "cli/ns_ops.h"
 #include "box/ops.h"
 
+#include "store/ns.h"
+
 const struct ns_op ns_ops[] = {
     {"box", op_box, true},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
+    {"store-mkdir", ns_store_mkdir, false},
+    {"store-rm", ns_store_rm, false},
 };
 const size_t n_ns_ops = ELEMENTS(ns_ops);
 

@@ -37,7 +37,9 @@ void lease_freep(struct lease **l);
 const char *lease_id(const struct lease *l);
 int lease_scratch(struct lease *l, struct err *e); /* O_PATH-able dirfd, owned by the lease */
 char *lease_scratch_path(struct lease *l);         /* malloc; absolute */
-/* Marks blob digest / snapshot id as used while the lease lives. */
+/* Marks something as used while the lease lives: a blob ("sha256:…"), "snap:ID", "tree:ID", or
+ * "cgroup:/sys/fs/cgroup/…/slipway-…" (a cgroup folder that whoever finds the lease dead kills and
+ * removes). Mark first, then look whether it is there. */
 int lease_use(struct lease *l, const char *what);
 /* Sweeps what dead leases left (scratch, cgroup folders named slipway-<lease>, nft entries are
  * told to `fn`). Called by every command that opens the store for work; cheap when none is dead. */
@@ -57,8 +59,9 @@ int blob_put(struct store *s, struct sv data, char digest[DIGEST_LEN + 1], struc
 bool blob_has(struct store *s, const char *digest);
 int blob_open(struct store *s, const char *digest, uint64_t *ret_size, struct err *e); /* fd */
 int blob_read(struct store *s, const char *digest, struct buf *b, struct err *e);
-/* A partial download that survives: opens (creating) the resumable file of a digest; commit
- * verifies the whole file. */
+/* A partial download that survives: opens (creating) the resumable file of a digest, waiting for
+ * another process that has it; commit verifies the whole file, abort keeps it for the next time.
+ * -EEXIST (e untouched): the blob is there by now. */
 int blob_resume(struct store *s, const char *digest, struct blob_writer **ret, uint64_t *ret_have, struct err *e);
 
 /* --- snapshots ----------------------------------------------------------------------------- */
@@ -74,7 +77,8 @@ struct snap_info {
  * map's 0:0, mode 0755. Returned as an O_PATH|O_DIRECTORY descriptor of snap/<id>. */
 int snap_begin(struct store *s, struct lease *l, char id[33], int *ret_dirfd, struct err *e);
 /* Publishes it under key. When the key is there already the new one is dropped and *ret is the
- * old (so that two equal steps at once converge). Syncs (syncfs) before the record. */
+ * old (so that two equal steps at once converge). Costs no sync: until a later sweep has synced
+ * it, a snapshot counts for this boot of the machine only (a crash of the machine forgets it). */
 int snap_commit(struct store *s, const char *id, const struct snap_info *info, struct snap_info *ret, struct err *e);
 void snap_abort(struct store *s, const char *id); /* removes from inside the namespace */
 int snap_find(struct store *s, struct lease *l, const char *key, struct snap_info *ret); /* 1, 0, -errno */
@@ -87,7 +91,8 @@ int store_key_lock(struct store *s, const char *key); /* fd to close */
 /* --- tree snapshots ------------------------------------------------------------------------ */
 /* A frozen copy of a host folder, updated through a stat index (size, mtime, ctime, inode, mode):
  * unchanged files are shared (hardlink inside the store; reflink where the disk can), changed ones
- * copied. Owners become uid:gid of the id map. `name` keys the index (one per folder and filter).
+ * copied. Owners become uid:gid of the id map (for an ordinary user always the
+ * caller, who is 1001 inside). Set-uid bits are dropped. `name` keys the index (one per folder and filter).
  * wanted(rel path, is_dir, arg): 0 skip (a folder: with all below), 1 take. Special files are
  * skipped and counted. Content digests of files are cached in the index. */
 typedef int (*tree_filter_fn)(const char *rel, bool is_dir, void *arg);
@@ -120,8 +125,13 @@ int store_counter(struct store *s, const char *name, uint64_t *ret, struct err *
 /* --- housekeeping -------------------------------------------------------------------------- */
 struct prune_options { bool all; uint64_t keep_bytes; uint64_t older_ns; bool dry_run; };
 struct prune_result { uint64_t bytes, blobs, snaps, trees; };
-/* Roots: what records "image" and "cache" name (blobs, snapshots by key), and living leases.
- * reach(kind, arg, add) is asked to mark what is reachable: given by image/ and build/. */
+/* Kept: what `reach` marks (blobs by digest, snapshots by id or by key: given by image/ and
+ * build/), what living leases use, and what is younger than the oldest living lease. Of the rest
+ * older_ns keeps what was used in that time; keep_bytes stops once the store is that small, least
+ * recently used first; all also drops tree snapshots that are current. NULL reach: everything that
+ * is not leased goes. */
 typedef int (*reach_fn)(struct store *s, void (*mark)(void *m, const char *digest_or_snap), void *m, void *arg);
 int store_prune(struct store *s, const struct prune_options *o, reach_fn reach, void *arg,
                 struct prune_result *ret, struct err *e);
+struct store_usage { uint64_t blobs, blob_bytes, snaps, snap_bytes, trees, tree_bytes; };
+int store_usage(struct store *s, struct store_usage *ret, struct err *e);
