@@ -1,5 +1,6 @@
 #pragma once
 /* What the files of store/ share. Nothing outside includes it. */
+#include "core/map.h"
 #include "store/store.h"
 
 #include <pthread.h>

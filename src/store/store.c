@@ -13,9 +13,8 @@ bool id_valid(const char *id) {
 }
 
 static int open_dir(struct store *s, const char *name, mode_t mode, int *ret, struct err *e) {
-    if (mkdirat(s->dir, name, mode) == 0)
-        fchmodat(s->dir, name, mode, 0); /* whatever the umask */
-    else if (errno != EEXIST)
+    /* The mode whatever the umask. */
+    if (mkdirat(s->dir, name, mode) == 0 ? fchmodat(s->dir, name, mode, 0) < 0 : errno != EEXIST)
         return err_errno(e, -errno, "create %s/%s", s->path, name);
     *ret = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return *ret < 0 ? err_errno(e, -errno, "open %s/%s", s->path, name) : 0;
