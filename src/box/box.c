@@ -221,8 +221,11 @@ static int network(struct box *b, const struct box_spec *spec, int *ret_ns, stru
         if (name)
             net_name_add(spec->net, colon + 1, name);
     }
+    _cleanup_free_ char *joined = xasprintf("%s,%s", spec->hostname ? spec->hostname : "",
+                                            spec->net_name ? spec->net_name : "");
     if (spec->net_own_ip)
-        return net_attach(spec->net, spec->net_name ? spec->net_name : "", b->ip, ret_ns, e);
+        return net_attach(spec->net, joined, b->ip, ret_ns, e);
+    net_names_of_job(spec->net, joined);
     int fd = fcntl(net_ns_fd(spec->net), F_DUPFD_CLOEXEC, 3);
     if (fd < 0)
         return err_errno(e, -errno, "network of box %s", b->name);
@@ -251,6 +254,8 @@ static int build(struct box *b, const struct box_spec *spec, struct err *e) {
         r = etc_files(b, spec, e);
     for (size_t i = 0; i < spec->n_mounts && r == 0; i++)
         r = box_mount(b, &spec->mounts[i], e);
+    if (r == 0 && spec->net && !spec->host_net)
+        r = net_wait(spec->net, e);
     if (r == 0 && spec->readonly_root) {
         struct box_req h = {.kind = BOX_ROOT_RO};
         r = request_ask(b->ctl, &h, NULL, NULL, NULL, 0, NULL);

@@ -72,4 +72,8 @@ int net_hosts_mount(struct box_net *n, struct err *e); /* a detached mount of th
 const char *net_resolv(struct box_net *n);            /* text of /etc/resolv.conf */
 /* A namespace of its own on the bridge; fd is the caller's. */
 int net_attach(struct box_net *n, const char *names, char ip[48], int *ret_fd, struct err *e);
+/* Names (comma-separated) for the job's own address. */
+void net_names_of_job(struct box_net *n, const char *names);
 void net_detach(struct box_net *n, const char *ip);
+int net_wait(struct box_net *n, struct err *e); /* until the way out is ready */
+void slirp_argv(const char *argv[24], const char *program, const char *cidr);

@@ -6,6 +6,7 @@
 
 const struct ns_op ns_ops[] = {
     {"box", op_box, true},
+    {"net", op_net, true},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
     {"store-mkdir", ns_store_mkdir, false},
     {"store-rm", ns_store_rm, false},
