@@ -281,7 +281,7 @@ static void check_keys(struct reader *r, const struct yaml_node *n, struct map *
         if (k->kind != YAML_SCALAR || (r->lim.merge && is_merge(k)))
             continue;
         struct yaml_node *first = map_set(seen, k->text, k);
-        if (first)
+        if (first && !r->lim.keep_duplicates)
             duplicate(r, k, first);
     }
 }

@@ -27,6 +27,7 @@ struct yaml_limits {
     size_t max_bytes;  /* 0 = 1 MiB */
     size_t max_depth;  /* 0 = 64 */
     size_t max_nodes;  /* after alias expansion; 0 = 1,000,000 */
+    bool keep_duplicates; /* keys that occur twice are the caller's to report */
     bool merge;        /* "<<: *x" puts the keys of x into the mapping (Bitbucket, compose) */
 };
 /* Keys that occur twice in a mapping are an error ("yaml-duplicate-key"), syntax errors are "yaml",

@@ -142,7 +142,7 @@ void diags_add(struct diags *d, enum diag_level level, struct span at, const cha
     if (vasprintf(&msg, fmt, ap) < 0)
         abort();
     va_end(ap);
-    d->items[d->n++] = (struct diag){level, at, xstrdup(code), msg, xstrdup(hint)};
+    d->items[d->n++] = (struct diag){.level = level, .at = at, .code = xstrdup(code), .msg = msg, .hint = xstrdup(hint)};
 }
 
 static bool diag_after(const struct diag *a, const struct diag *b) {
@@ -232,7 +232,8 @@ void diag_print(FILE *out, const struct diag *d, const char *source, size_t len,
     static const struct {
         const char *name, *colour;
     } levels[] = {{"error", "\033[1;31m"}, {"warning", "\033[1;33m"}, {"note", "\033[1m"}};
-    print_place(out, d->at);
+    struct span at = d->focus.line ? d->focus : d->at;
+    print_place(out, at);
     if (colour)
         fprintf(out, "%s%s:\033[0m %s", levels[d->level].colour, levels[d->level].name, d->msg);
     else
@@ -240,7 +241,7 @@ void diag_print(FILE *out, const struct diag *d, const char *source, size_t len,
     if (d->code)
         fprintf(out, " [%s]", d->code);
     fputc('\n', out);
-    print_source(out, d->at, source, len, colour);
+    print_source(out, at, source, len, colour);
     if (d->hint)
         fprintf(out, "       = hint: %s\n", d->hint);
 }

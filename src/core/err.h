@@ -65,6 +65,7 @@ enum diag_level { DIAG_ERROR, DIAG_WARNING, DIAG_NOTE };
 struct diag {
     enum diag_level level;
     struct span at;
+    struct span focus; /* the exact part, when `at` has to be a whole value (line 0: none) */
     char *code; /* stable short name, or NULL */
     char *msg;
     char *hint; /* or NULL */

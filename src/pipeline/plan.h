@@ -46,6 +46,7 @@ struct plan_step {
     struct text continue_on_error, timeout_minutes;
     bool background;
     struct text_list targets;      /* wait, cancel */
+    struct text wait_all, cancel;  /* as the file has them */
     struct plan_step *children;    /* parallel */
     size_t n_children;
     bool after_script;             /* Bitbucket: runs always, sees BITBUCKET_EXIT_CODE */
@@ -61,9 +62,15 @@ struct plan_container {
     bool docker_service;           /* Bitbucket: type docker */
     struct text whole;             /* container: ${{ … }} */
 };
-struct plan_concurrency { struct text group, cancel_in_progress; struct span at; };
-struct plan_environment { struct text name, url; struct span at; };
-struct plan_permissions { struct span at; bool given; const char *all; /* read-all, write-all or NULL */ struct text_pair *items; size_t n; };
+struct plan_concurrency { struct text group, cancel_in_progress, queue; struct span at; };
+struct plan_environment { struct text name, url, deployment; struct span at; };
+struct plan_permissions {
+    struct span at;
+    bool given;
+    const char *all;       /* read-all, write-all or NULL */
+    struct text all_text;
+    struct text_pair *items; size_t n;
+};
 struct plan_call {                 /* a job that calls a workflow */
     struct text uses;
     struct text_map with, secrets;
@@ -99,13 +106,14 @@ struct plan_job {
     struct text_map env, outputs;
     struct text default_shell, default_working_directory;
     plan_tree matrix;              /* strategy.matrix, or NULL */
+    plan_tree snapshot;
     struct text strategy_whole, fail_fast, max_parallel;
     struct text timeout_minutes, cancel_timeout_minutes, continue_on_error;
     struct plan_environment environment;
     struct plan_concurrency concurrency;
     struct plan_permissions permissions;
     struct plan_step *steps; size_t n_steps;
-    struct plan_call *call;        /* or NULL */
+    struct plan_call calling, *call; /* call points to calling, or is NULL */
     struct plan_bitbucket *bb;     /* or NULL */
 };
 
@@ -114,6 +122,7 @@ struct plan_input {
     const char *name; struct span at;
     const char *description;
     enum plan_input_type type;
+    struct text type_text;
     bool required;
     struct text dflt;
     const char **options; size_t n_options;
@@ -124,7 +133,8 @@ struct plan_filter {               /* of one event: patterns in order; n == 0 an
 struct plan_trigger {
     const char *event; struct span at;
     struct plan_filter types, branches, branches_ignore, tags, tags_ignore, paths, paths_ignore, workflows;
-    const char **cron; size_t n_cron;
+    struct plan_filter names, versions; /* image_version */
+    struct plan_cron { struct text cron, timezone; } *cron; size_t n_cron;
     struct plan_input *inputs; size_t n_inputs;        /* workflow_dispatch, workflow_call */
     struct plan_input *secrets; size_t n_secrets;      /* workflow_call */
     struct text_map outputs;                           /* workflow_call: key -> value expression */
@@ -134,7 +144,7 @@ struct plan {
     enum dialect dialect;
     const char *file;              /* as shown to the user, relative to the repository */
     struct sv source;              /* the file's text, for carets */
-    struct text name, run_name;
+    struct text name, description, run_name;
     struct plan_trigger *triggers; size_t n_triggers;
     struct text_map env;
     struct text default_shell, default_working_directory;
@@ -155,7 +165,8 @@ void plan_names(const struct plan *p, void (*fn)(void *arg, const char *context,
 
 /* --- github/ -------------------------------------------------------------------------------- */
 struct github_limits {
-    size_t max_depth, max_file_size, max_result_size, max_job_limit, max_nested_depth; /* 0 = GitHub's */
+    /* 0 = GitHub's: 50 levels, 1 MiB, 10 MiB, no limit of jobs, 4 levels of called workflows */
+    size_t max_depth, max_file_size, max_result_size, max_job_limit, max_nested_depth;
     bool policy_write; /* the repository's default token */
 };
 /* Reads a workflow. All errors and warnings go to d; *ret is set even with errors when a partial

@@ -1,0 +1,681 @@
+/* Walks a workflow file along the schema's table: checks every value and puts it into the plan in
+ * the same step. A slot (a row of the table) and a base (the struct that the row's offset counts
+ * from) say where a value goes; without a base the value is only checked.
+ *
+ * All errors of the file are reported, each at the value that it is about, with GitHub's words. An
+ * expression that cannot be parsed is reported and then taken for plain text, as GitHub does. What
+ * the table cannot say (ids, needs, cycles, …) is check.c's. */
+#include "pipeline/github/read.h"
+
+#include "base/yaml.h"
+#include "expr/ast.h"
+
+#include <math.h>
+
+enum { MAX_FILE = 1 << 20, MAX_DEPTH = 50 };
+
+enum scalar_kind { S_NULL, S_BOOL, S_NUMBER, S_STRING, S_EXPR, S_INSERT };
+struct scalar {
+    enum scalar_kind kind;
+    bool flag;
+    struct sv s; /* as a string; of an expression the whole text */
+    const struct yaml_node *node;
+};
+
+static void read_value(struct reader *r, const struct yaml_node *n, enum def_id id, unsigned names,
+                       const struct prop *slot, void *base);
+
+void read_error(struct reader *r, struct span at, const char *code, const char *fmt, ...) {
+    char msg[1200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    r->errors++;
+    diags_add(r->d, DIAG_ERROR, at, code, NULL, "%s", msg);
+}
+
+/* --- expressions ------------------------------------------------------------------------------ */
+
+/* The names that a mask stands for, as the parser wants them. */
+struct name_lists {
+    const char *contexts[N_CONTEXTS + 1], *functions[6];
+    struct expr_names names;
+};
+
+static void list_names(unsigned mask, struct name_lists *l) {
+    size_t n = 0, f = 0;
+    for (unsigned i = 0; i < N_CONTEXTS; i++)
+        if (mask & 1u << i)
+            l->contexts[n++] = schema_contexts[i];
+    l->contexts[n] = NULL;
+    if (mask & (N_JOB_STATUS | N_STEP_STATUS)) {
+        l->functions[f++] = "always(0,0)";
+        l->functions[f++] = "cancelled(0,0)";
+        l->functions[f++] = mask & N_JOB_STATUS ? "success(0,MAX)" : "success(0,0)";
+        l->functions[f++] = mask & N_JOB_STATUS ? "failure(0,MAX)" : "failure(0,0)";
+    }
+    if (mask & N_HASHFILES)
+        l->functions[f++] = "hashFiles(1,255)";
+    l->functions[f] = NULL;
+    l->names = (struct expr_names){l->contexts, l->functions};
+}
+
+/* Place of bytes from..to of a scalar's text, where it can be told: in block scalars and in plain
+ * or quoted ones of one line that hold no escapes. */
+static struct span place_in(const struct yaml_node *n, size_t from, size_t to) {
+    struct span s = n->at;
+    struct sv before = sv_sub(n->text, 0, from);
+    if (n->style == YAML_LITERAL && n->content_line) {
+        uint32_t lines = 0;
+        ssize_t nl;
+        size_t start = 0;
+        while ((nl = sv_chr(sv_sub(before, start, before.n), '\n')) >= 0) {
+            lines++;
+            start += (size_t)nl + 1;
+        }
+        s.line = s.end_line = n->content_line + lines;
+        s.col = (uint32_t)(from - start) + n->content_indent + 1;
+        s.end_col = s.col + (uint32_t)(to - from);
+        return s;
+    }
+    uint32_t quote = n->style == YAML_SINGLE || n->style == YAML_DOUBLE;
+    if (n->style == YAML_FOLDED || s.line != s.end_line ||
+        s.end_col - s.col != n->text.n + 2 * quote)
+        return n->at;
+    s.col += (uint32_t)from + quote;
+    s.end_col = s.col + (uint32_t)(to - from);
+    return s;
+}
+
+static void expr_failed(struct reader *r, const struct yaml_node *n, size_t offset, size_t length,
+                        const struct expr_error *xe) {
+    size_t at = offset + xe->offset, len = xe->length ? xe->length : length;
+    read_error(r, n->at, "expression", "%s", xe->msg);
+    if (r->d->n)
+        r->d->items[r->d->n - 1].focus = place_in(n, at, at + len);
+}
+
+struct expr_walk {
+    struct reader *r;
+    const struct yaml_node *node;
+    unsigned names;
+    bool failed, insert;
+    size_t count;
+    struct sv x; /* the last one */
+    struct expr *last;
+};
+
+/* `insert` and nothing else, or an error when something follows it. */
+static bool directive(struct expr_walk *w, struct sv x) {
+    if (!sv_starts(x, "insert") || (x.n > 6 && x.p[6] != ' ' && x.p[6] != '\t' && x.p[6] != '\n'))
+        return false;
+    w->insert = true;
+    if (x.n > 6) {
+        size_t words = 0;
+        struct sv rest = sv_sub(x, 7, x.n), word;
+        while (sv_split(&rest, ' ', &word))
+            words += word.n > 0;
+        read_error(w->r, w->node->at, "expression",
+                   "Exactly 0 parameter(s) were expected following the directive 'insert'. Actual "
+                   "parameter count: %zu", words);
+        w->failed = true;
+    }
+    return true;
+}
+
+static int check_one(void *arg, struct sv x, size_t offset) {
+    struct expr_walk *w = arg;
+    w->count++;
+    w->x = x;
+    if (directive(w, x))
+        return 0;
+    struct name_lists lists;
+    struct expr_error xe = {0};
+    list_names(w->names, &lists);
+    if (expr_parse(&w->r->scratch, x, &lists.names, &w->last, &xe) < 0) {
+        expr_failed(w->r, w->node, offset, x.n, &xe);
+        w->failed = true;
+    }
+    return 0;
+}
+
+/* Checks the expressions of a string. True when it is to be taken for one. */
+static bool check_exprs(struct reader *r, struct scalar *s, unsigned names) {
+    struct expr_walk w = {.r = r, .node = s->node, .names = names};
+    struct expr_error xe = {0};
+    if (template_each(s->s, check_one, &w, &xe) < 0) {
+        xe.offset = 0;
+        xe.length = s->s.n;
+        expr_failed(r, s->node, 0, s->s.n, &xe);
+        return false;
+    }
+    if (w.failed)
+        return false;
+    struct sv all = SV_NULL; /* when it is one expression and nothing else */
+    if (w.count == 1 && s->s.n >= 5 && sv_starts(s->s, "${{") && sv_ends(s->s, "}}"))
+        all = sv_trim(sv_sub(s->s, 3, s->s.n - 5));
+    bool alone = all.p && all.p == w.x.p && all.n == w.x.n;
+    if (w.insert) {
+        if (!alone) {
+            read_error(r, s->node->at, "expression",
+                       "The directive 'insert' is not allowed in this context. Directives are not "
+                       "supported for expressions that are embedded within a string. Directives "
+                       "are only supported when the entire value is an expression.");
+            return false;
+        }
+        s->kind = S_INSERT;
+        return true;
+    }
+    /* ${{ 'text' }} is that text: the way to write what looks like an expression. */
+    const struct expr_node *root = w.last ? w.last->root : NULL;
+    if (alone && root && root->kind == NODE_LITERAL && root->value->kind == VAL_STRING) {
+        s->s = arena_sv(r->a, root->value->str);
+        return true;
+    }
+    s->kind = S_EXPR;
+    return true;
+}
+
+/* --- scalars ---------------------------------------------------------------------------------- */
+
+static const char *const core_tags[] = {"tag:yaml.org,2002:null", "tag:yaml.org,2002:bool",
+                                        "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
+                                        "tag:yaml.org,2002:str", NULL};
+
+/* The type that a tag asks for. False: reported. */
+static bool tagged_type(struct reader *r, const struct yaml_node *n, enum yaml_type *type) {
+    static const enum yaml_type types[] = {YAML_T_NULL, YAML_T_BOOL, YAML_T_INT, YAML_T_FLOAT,
+                                           YAML_T_STRING};
+    struct span file = {.file = n->at.file};
+    size_t i = 0;
+    while (core_tags[i] && !streq(core_tags[i], n->tag))
+        i++;
+    if (streq(n->tag, "!")) {
+        *type = YAML_T_STRING;
+        return true;
+    }
+    if (!core_tags[i]) {
+        read_error(r, file, "yaml-tag", "Unexpected tag '%s'", n->tag);
+        r->fatal = true;
+        return false;
+    }
+    bool fits = types[i] == *type || types[i] == YAML_T_STRING ||
+                (types[i] == YAML_T_FLOAT && *type == YAML_T_INT);
+    if (!fits) {
+        read_error(r, file, "yaml-tag",
+                   "The value '%.*s' on line %u and column %u is invalid for the type '%s'",
+                   (int)MIN(n->text.n, (size_t)100), n->text.p, n->at.line, n->at.col, n->tag);
+        r->fatal = true;
+        return false;
+    }
+    *type = types[i];
+    return true;
+}
+
+static struct sv number_text(struct reader *r, double d) {
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    val_format_number(d, &b);
+    return arena_sv(r->a, buf_sv(&b));
+}
+
+static struct scalar read_scalar(struct reader *r, const struct yaml_node *n, unsigned names) {
+    struct scalar s = {S_STRING, false, n->text, n};
+    double num = 0;
+    enum yaml_type type = yaml_scalar_type(n, &num, &s.flag);
+    if (n->tag && !tagged_type(r, n, &type))
+        return s;
+    switch (type) {
+    case YAML_T_NULL:
+        s.kind = S_NULL;
+        s.s = SV("");
+        return s;
+    case YAML_T_BOOL:
+        s.kind = S_BOOL;
+        s.s = s.flag ? SV("true") : SV("false");
+        return s;
+    case YAML_T_INT:
+    case YAML_T_FLOAT:
+        s.kind = S_NUMBER;
+        s.s = number_text(r, num);
+        return s;
+    case YAML_T_STRING: break;
+    }
+    if (template_has_expr(s.s))
+        check_exprs(r, &s, names);
+    return s;
+}
+
+static bool string_fits(const struct def *d, struct sv s) {
+    if (!(d->types & T_STRING) || ((d->types & T_NONEMPTY) && s.n == 0))
+        return false;
+    if (!d->values)
+        return true;
+    for (const char *const *v = d->values; *v; v++)
+        if (sv_eqs(s, *v))
+            return true;
+    return false;
+}
+
+static void unexpected(struct reader *r, const struct scalar *s) {
+    read_error(r, s->node->at, "value", "Unexpected value '%.*s'", (int)MIN(s->s.n, (size_t)1000),
+               s->s.p);
+}
+
+/* Whether the scalar fits the definition; reports it when not. */
+static bool fits(struct reader *r, const struct scalar *s, const struct def *d, unsigned names) {
+    if (s->kind == S_EXPR) {
+        if (names)
+            return true;
+        read_error(r, s->node->at, "expression", "A template expression is not allowed in this context");
+        return false;
+    }
+    bool ok = (s->kind == S_NULL && d->types & T_NULL) || (s->kind == S_BOOL && d->types & T_BOOL) ||
+              (s->kind == S_NUMBER && d->types & T_NUMBER) ||
+              (s->kind != S_INSERT && string_fits(d, s->s));
+    if (!ok)
+        unexpected(r, s);
+    return ok;
+}
+
+/* A condition is an expression as it stands. */
+static void check_condition(struct reader *r, const struct scalar *s, unsigned names) {
+    struct sv x = sv_trim(s->s);
+    if (s->kind == S_EXPR || x.n == 0 || template_has_expr(s->s))
+        return;
+    struct name_lists lists;
+    struct expr_error xe = {0};
+    struct expr *parsed;
+    list_names(names, &lists);
+    if (expr_parse(&r->scratch, x, &lists.names, &parsed, &xe) < 0)
+        expr_failed(r, s->node, (size_t)(x.p - s->s.p), x.n, &xe);
+}
+
+static struct text as_text(const struct scalar *s) {
+    return (struct text){s->s.p, s->s.n, s->kind == S_EXPR || s->kind == S_INSERT, s->node->at};
+}
+
+/* --- storing ---------------------------------------------------------------------------------- */
+
+static void *at_offset(void *base, size_t offset) {
+    return (char *)base + offset;
+}
+
+static void *new_item(struct reader *r, void *slot, const struct item_shape *shape, size_t cap) {
+    struct array {
+        char *items;
+        size_t n;
+    } *a = slot;
+    if (!a->items)
+        a->items = arena_alloc(r->a, shape->size * (cap ? cap : 1));
+    return a->items + shape->size * a->n++;
+}
+
+static void name_item(struct reader *r, void *item, const struct item_shape *shape,
+                      const struct scalar *key, struct span at) {
+    if (key && shape->id != SIZE_MAX)
+        *(const char **)at_offset(item, shape->id) = key->s.p;
+    if (key && shape->key != SIZE_MAX)
+        *(struct text *)at_offset(item, shape->key) = as_text(key);
+    if (shape->at != SIZE_MAX)
+        *(struct span *)at_offset(item, shape->at) = at;
+}
+
+static void store_scalar(struct reader *r, const struct scalar *s, const struct def *d,
+                         const struct prop *slot, void *base) {
+    void *to = at_offset(base, slot->offset);
+    struct text t = as_text(s);
+    switch (slot->fill) {
+    case FILL_TEXT: *(struct text *)to = t; break;
+    case FILL_STR: *(const char **)to = s->s.p; break;
+    case FILL_FLAG: *(bool *)to = s->kind == S_BOOL && s->flag; break;
+    case FILL_MAP: ((struct text_map *)to)->whole = t; break;
+    case FILL_TREE: *(plan_tree *)to = s->node; break;
+    case FILL_LIST: {
+        struct text_list *l = to;
+        if (t.expr) {
+            l->whole = t;
+        } else {
+            l->items = ARENA_NEW(r->a, struct text);
+            l->items[0] = t;
+            l->n = 1;
+        }
+        break;
+    }
+    case FILL_FILTER: {
+        struct plan_filter *f = to;
+        f->items = ARENA_NEW(r->a, const char *);
+        f->items[0] = s->s.p;
+        f->n = 1;
+        f->given = true;
+        f->at = s->node->at;
+        break;
+    }
+    case FILL_INSIDE:
+    case FILL_ITEMS: {
+        void *in = slot->fill == FILL_INSIDE ? to : base;
+        size_t where = t.expr ? d->whole : d->literal;
+        if (where)
+            *(struct text *)at_offset(in, where - 1) = t;
+        else if (slot->fill == FILL_ITEMS && s->kind == S_STRING && d->shape)
+            name_item(r, new_item(r, to, d->shape, 1), d->shape, s, s->node->at);
+        if (slot->fill == FILL_INSIDE && d->at)
+            *(struct span *)at_offset(in, d->at - 1) = s->node->at;
+        break;
+    }
+    case FILL_STRS:
+    case FILL_NONE: break;
+    }
+}
+
+/* --- sequences and mappings ------------------------------------------------------------------- */
+
+static void read_seq(struct reader *r, const struct yaml_node *n, enum def_id id, unsigned names,
+                     const struct prop *slot, void *base) {
+    const struct def *d = &schema[id];
+    struct prop item_slot = {0};
+    struct text *texts = NULL;
+    void *to = base ? at_offset(base, slot->offset) : NULL;
+    enum fill fill = base ? slot->fill : FILL_NONE;
+    if (fill == FILL_LIST || fill == FILL_FILTER || fill == FILL_STRS) {
+        texts = ARENA_ARRAY(r->a, struct text, n->n);
+        item_slot.fill = FILL_TEXT;
+    } else if (fill == FILL_TREE) {
+        *(plan_tree *)to = n;
+    } else if (fill == FILL_ITEMS && d->shape) {
+        item_slot.fill = FILL_INSIDE;
+    }
+    for (size_t i = 0; i < n->n; i++) {
+        const struct yaml_node *item = n->items[i];
+        void *in = texts ? &texts[i] : NULL;
+        if (item_slot.fill == FILL_INSIDE) {
+            in = new_item(r, to, d->shape, n->n);
+            struct scalar key = {S_STRING, false, item->text, item};
+            name_item(r, in, d->shape, item->kind == YAML_SCALAR ? &key : NULL, item->at);
+        }
+        if (d->item == D_NONE && item->kind == YAML_SEQ)
+            read_error(r, item->at, "value", "A sequence was not expected");
+        else
+            read_value(r, item, d->item == D_NONE ? id : d->item, names, &item_slot, in);
+    }
+    if (fill == FILL_LIST) {
+        *(struct text_list *)to = (struct text_list){.items = texts, .n = n->n};
+    } else if (texts) {
+        const char **strs = ARENA_ARRAY(r->a, const char *, n->n);
+        for (size_t i = 0; i < n->n; i++)
+            strs[i] = texts[i].s ? texts[i].s : "";
+        if (fill == FILL_FILTER)
+            *(struct plan_filter *)to = (struct plan_filter){strs, n->n, true, n->at};
+        else
+            *(struct strs { const char **items; size_t n; } *)to = (struct strs){strs, n->n};
+    }
+}
+
+/* A mapping being read: which definitions are still possible, which keys were seen. */
+struct mapping {
+    const struct def *defs[ELEMENTS(schema[0].one_of)];
+    size_t n_defs;
+    const struct yaml_node *node;
+    struct sv *keys; /* seen so far */
+    size_t n_keys;
+    bool has_expr;
+};
+
+static bool seen(const struct mapping *m, struct sv key) {
+    for (size_t i = 0; i < m->n_keys; i++)
+        if (m->keys[i].n == key.n && strncasecmp(m->keys[i].p, key.p, key.n) == 0)
+            return true;
+    return false;
+}
+
+/* The row of a key; definitions that do not have it are ruled out when another has. */
+static const struct prop *choose(struct mapping *m, struct sv key) {
+    const struct prop *found = NULL;
+    const struct def *left[ELEMENTS(m->defs)];
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_defs; i++) {
+        const struct prop *p = schema_prop(m->defs[i], key.p, key.n);
+        if (!p)
+            continue;
+        if (!found)
+            found = p;
+        left[n++] = m->defs[i];
+    }
+    if (found) {
+        memcpy(m->defs, left, n * sizeof *left);
+        m->n_defs = n;
+    }
+    return found;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Names what would tell the definitions apart. The common two only: the rest are rare. */
+static void not_enough(struct reader *r, const struct mapping *m) {
+    const char *names[64];
+    size_t n = 0;
+    for (size_t i = 0; i < 2; i++) {
+        for (const struct prop *p = m->defs[i]->props; p->key; p++) {
+            bool other = schema_prop(m->defs[!i], p->key, strlen(p->key)) != NULL;
+            if (!other && n < ELEMENTS(names))
+                names[n++] = p->key;
+        }
+    }
+    qsort(names, n, sizeof *names, by_name);
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    for (size_t i = 0; i < n; i++)
+        buf_addf(&b, "%s%s", i ? ", " : "", names[i]);
+    read_error(r, m->node->at, "value",
+               "There's not enough info to determine what you meant. Add one of these properties: %s",
+               buf_str(&b));
+}
+
+static void check_required(struct reader *r, const struct mapping *m) {
+    if (m->n_defs > 1) {
+        not_enough(r, m);
+        return;
+    }
+    for (const struct prop *p = m->defs[0]->props; p && p->key && !m->has_expr; p++)
+        if (p->required && !seen(m, sv_from(p->key)))
+            read_error(r, m->node->at, "required", "Required property is missing: %s", p->key);
+}
+
+/* Where the value of a key goes. */
+struct target {
+    struct prop slot;
+    void *base;
+};
+
+static struct target target_of(struct reader *r, const struct def *d, const struct mapping *m,
+                               const struct prop *row, const struct scalar *key,
+                               const struct yaml_node *value, const struct prop *slot, void *base) {
+    struct target t = {{0}, NULL};
+    if (!base)
+        return t;
+    void *to = at_offset(base, slot->offset);
+    if (slot->fill == FILL_ITEMS && d->shape) {
+        void *item = new_item(r, to, d->shape, m->node->n);
+        name_item(r, item, d->shape, key, key->node->at);
+        t.base = item;
+        t.slot.fill = FILL_INSIDE;
+        if (row)
+            t.slot = *row;
+    } else if (slot->fill == FILL_MAP) {
+        struct text_map *map = to;
+        if (!map->items)
+            map->items = ARENA_ARRAY(r->a, struct text_pair, m->node->n);
+        struct text_pair *p = &map->items[map->n++];
+        p->key = as_text(key);
+        p->value.at = value->at;
+        t.base = p;
+        t.slot = (struct prop){.fill = FILL_TEXT, .offset = offsetof(struct text_pair, value)};
+    } else if (row) { /* FILL_INSIDE, or a form of a list that is a mapping: rows of the struct */
+        t.base = slot->fill == FILL_INSIDE ? to : base;
+        t.slot = *row;
+    }
+    return t;
+}
+
+static void read_pair(struct reader *r, struct mapping *m, const struct def *d, size_t i,
+                      unsigned names, const struct prop *slot, void *base) {
+    const struct yaml_node *k = m->node->keys[i], *v = m->node->items[i];
+    if (k->kind != YAML_SCALAR) {
+        read_error(r, k->at, "value", "A %s was not expected", k->kind == YAML_MAP ? "mapping" : "sequence");
+        return;
+    }
+    struct scalar key = read_scalar(r, k, names);
+    if (key.kind == S_EXPR || key.kind == S_INSERT) {
+        m->has_expr = true;
+        if (!names) {
+            read_error(r, k->at, "expression", "A template expression is not allowed in this context");
+            return;
+        }
+        struct target t = target_of(r, d, m, NULL, &key, v, slot, base);
+        read_value(r, v, D_ANYTHING, names, &t.slot, t.base);
+        return;
+    }
+    if (key.s.n) {
+        if (seen(m, key.s)) {
+            read_error(r, k->at, "duplicate", "'" SV_FMT "' is already defined", SV_ARG(key.s));
+            return;
+        }
+        m->keys[m->n_keys++] = key.s;
+    }
+    const struct prop *row = choose(m, key.s);
+    if (!row && d->loose == D_NONE) {
+        unexpected(r, &key);
+        return;
+    }
+    if (!row && key.s.n == 0 && d->loose != D_ANYTHING) { /* names must not be empty */
+        unexpected(r, &key);
+        read_value(r, v, d->loose, names, &(struct prop){0}, NULL);
+        return;
+    }
+    struct target t = target_of(r, d, m, row, &key, v, slot, base);
+    read_value(r, v, row ? row->def : d->loose, names, &t.slot, t.base);
+}
+
+static void fill_permissions(struct reader *r, const struct yaml_node *n, struct plan_permissions *p) {
+    p->given = true;
+    p->items = ARENA_ARRAY(r->a, struct text_pair, n->n);
+    for (size_t i = 0; i < n->n; i++) {
+        if (n->keys[i]->kind != YAML_SCALAR || n->items[i]->kind != YAML_SCALAR)
+            continue;
+        p->items[p->n].key = (struct text){n->keys[i]->text.p, n->keys[i]->text.n, false, n->keys[i]->at};
+        p->items[p->n++].value = (struct text){n->items[i]->text.p, n->items[i]->text.n, false, n->items[i]->at};
+    }
+}
+
+static void read_map(struct reader *r, const struct yaml_node *n, enum def_id id, unsigned names,
+                     const struct prop *slot, void *base) {
+    const struct def *d = &schema[id];
+    struct mapping m = {.node = n, .keys = ARENA_ARRAY(&r->scratch, struct sv, n->n + 1)};
+    if (d->one_of[0]) {
+        while (m.n_defs < ELEMENTS(d->one_of) && d->one_of[m.n_defs]) {
+            m.defs[m.n_defs] = &schema[d->one_of[m.n_defs]];
+            m.n_defs++;
+        }
+    } else {
+        m.defs[m.n_defs++] = d;
+    }
+    if (base && slot->fill == FILL_INSIDE && d->at)
+        *(struct span *)at_offset(base, slot->offset + d->at - 1) = n->at;
+    if (base && slot->fill == FILL_TREE) {
+        *(plan_tree *)at_offset(base, slot->offset) = n;
+        base = NULL;
+    }
+    if (base && id == D_PERMISSIONS)
+        fill_permissions(r, n, at_offset(base, slot->offset));
+    for (size_t i = 0; i < n->n && !r->fatal; i++)
+        read_pair(r, &m, d, i, names, slot, base);
+    check_required(r, &m);
+}
+
+static void read_value(struct reader *r, const struct yaml_node *n, enum def_id id, unsigned names,
+                       const struct prop *slot, void *base) {
+    const struct def *d = &schema[id];
+    if (r->fatal)
+        return;
+    names |= d->names;
+    switch (n->kind) {
+    case YAML_SCALAR: {
+        struct scalar s = read_scalar(r, n, names);
+        if (r->fatal || !fits(r, &s, d, names))
+            return;
+        if (d->condition)
+            check_condition(r, &s, names);
+        if (base)
+            store_scalar(r, &s, d, slot, base);
+        return;
+    }
+    case YAML_SEQ:
+        if (d->types & T_SEQ)
+            read_seq(r, n, id, names, slot, base);
+        else
+            read_error(r, n->at, "value", "A sequence was not expected");
+        return;
+    case YAML_MAP:
+        if (d->types & T_MAP)
+            read_map(r, n, id, names, slot, base);
+        else
+            read_error(r, n->at, "value", "A mapping was not expected");
+        return;
+    }
+}
+
+/* --- the file --------------------------------------------------------------------------------- */
+
+/* The YAML reader's own diagnostics, with GitHub's words where it has them. */
+static int parse_yaml(struct reader *r, struct sv text, struct yaml_node **ret) {
+    struct yaml_limits lim = {.max_bytes = r->lim.max_file_size, .max_depth = r->lim.max_depth,
+                              .keep_duplicates = true};
+    struct diags found = {0};
+    int rc = yaml_parse(r->a, r->plan->file, text, &lim, ret, &found);
+    for (size_t i = 0; i < found.n; i++) {
+        const struct diag *x = &found.items[i];
+        if (streq0(x->code, "yaml-limit") && strstr(x->msg, "nested"))
+            read_error(r, (struct span){.file = r->plan->file}, "limit", "Maximum object depth exceeded");
+        else if (streq0(x->code, "yaml-limit"))
+            read_error(r, (struct span){.file = r->plan->file}, "limit", "Maximum object size exceeded");
+        else
+            diags_add(r->d, x->level, x->at, x->code, x->hint, "%s", x->msg);
+    }
+    diags_done(&found);
+    return rc;
+}
+
+int github_read(const char *file, struct sv text, const struct github_limits *lim,
+                struct plan **ret, struct diags *d) {
+    size_t before = d->errors;
+    struct plan *p = xcalloc(1, sizeof *p);
+    p->dialect = DIALECT_GITHUB;
+    p->file = span_file(file);
+    p->source = arena_sv(&p->arena, text);
+    struct reader r = {.plan = p, .a = &p->arena, .d = d,
+                       .lim = lim ? *lim : (struct github_limits){0}};
+    r.lim.max_depth = r.lim.max_depth ? r.lim.max_depth : MAX_DEPTH;
+    r.lim.max_file_size = r.lim.max_file_size ? r.lim.max_file_size : MAX_FILE;
+    struct span whole = {.file = p->file};
+    struct yaml_node *root = NULL;
+    if (text.n > r.lim.max_file_size) {
+        read_error(&r, whole, "limit", "The maximum file size of %zu characters has been exceeded",
+                   r.lim.max_file_size);
+    } else if (parse_yaml(&r, p->source, &root) == 0 && !root) {
+        read_error(&r, whole, "value", "The workflow is empty: it needs `on` and `jobs`");
+    } else if (root) {
+        static const struct prop top = {.fill = FILL_INSIDE};
+        p->root = root;
+        read_value(&r, root, D_WORKFLOW, 0, &top, p);
+        if (!r.fatal)
+            check_plan(&r);
+    }
+    arena_done(&r.scratch);
+    if (d->errors > before && (r.fatal || !p->n_jobs)) {
+        plan_free(p);
+        p = NULL;
+    }
+    *ret = p;
+    return d->errors > before ? -EBADMSG : 0;
+}
