@@ -173,7 +173,7 @@ def main(argv):
     except catalog.Unknown as error:
         say("standin-images: %s" % error)
         return CANNOT
-    except PermissionError as error:
+    except OSError as error:
         say("standin-images: %s" % error)
         return CANNOT
     except KeyboardInterrupt:

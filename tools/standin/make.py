@@ -50,11 +50,14 @@ class Maker:
     def start(self, command, name, **more):
         """Runs a program whose messages go to the log of `name`; its exit code and output."""
         error = None if self.options.verbose else open(self.log(name), "ab")
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=error,
+        # a worker ends when its standard input does, whatever happened to this process
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=error,
                                    start_new_session=True, **more)
         with self.guard:
             self.running.append(process)
-        output, _ = process.communicate()
+        output = process.stdout.read() if process.stdout else None
+        process.wait()
+        process.stdin.close()
         with self.guard:
             self.running.remove(process)
         return process.returncode, output
@@ -108,9 +111,15 @@ class Maker:
                     "--customize-hook=rm -f \"$1\"/var/cache/apt/*.bin",
                     "--customize-hook=copy-out /var/lib/apt/lists %s" % self.work]
         command += [host.SUITE, "-"] + self.sources
-        environment = dict(os.environ, TMPDIR=os.environ.get("TMPDIR", "/tmp"))
+        job = os.path.join(self.work, "debian.json")
+        with open(job, "w", encoding="utf-8") as file:
+            json.dump({"command": command}, file)
+        environment = dict(os.environ, TMPDIR=_temporary(self.work))
         with open(output, "wb") as file:
-            code, _ = self.start(command, "debian", stdout=file, env=environment)
+            # as root it mounts where it is started; as a user it makes its own namespaces
+            prefix = host.namespace() + ["--mount-proc"] if os.geteuid() == 0 else []
+            code, _ = self.start(prefix + [sys.executable, PROGRAM, "--worker", job], "debian",
+                                 stdout=file, env=environment)
         if code:
             raise self.failure("debian", code)
         # mmdebstrap needs the options of this host to the end, and removes its own policy-rc.d
@@ -231,8 +240,31 @@ class Maker:
         self.store.sweep()
 
 
+def _temporary(work):
+    """A folder for mmdebstrap that goes with the work folder.
+
+    A user's subordinate ids cannot pass a home that is closed to others: theirs lies in
+    /tmp, and a link remembers it.
+    """
+    link = os.path.join(work, "tmp")
+    if os.geteuid() == 0:
+        os.mkdir(link)
+    else:
+        folder = tempfile.mkdtemp(prefix="standin-")
+        os.chmod(folder, 0o755)
+        os.symlink(folder, link)
+    return os.path.realpath(link)
+
+
 def _remove(folder):
     """Removes a work folder, whoever owns what is in it."""
+    if os.path.islink(os.path.join(folder, "tmp")):
+        _remove(os.path.realpath(os.path.join(folder, "tmp")))
+    # mounts are private to workers; should one be here all the same, nothing goes through it
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        if any(line.split()[1].startswith(os.path.realpath(folder) + "/") for line in file):
+            say("standin-images: something is mounted below %s; it is left alone" % folder)
+            return
     shutil.rmtree(folder, ignore_errors=True)
     if os.path.exists(folder) and os.geteuid() != 0:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

@@ -8,10 +8,12 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
+import threading
 
 ASSETS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "assets")
 STAGE = "/.standin"       # where sources, lists and so on are seen inside
@@ -267,13 +269,38 @@ def _unmount_all(work):
             subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL)
 
 
+def _end_with_parent():
+    """Ends this process, and with it all of its pid namespace, at the end of its input."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _guard(command):
+    """Runs a command whose process group ends with our input."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def watch():
+        while os.read(0, 1):
+            pass
+        if os.getpid() == 1:              # our namespace ends with us
+            os._exit(1)
+        os.killpg(0, signal.SIGKILL)      # our own group: the caller made it
+
+    threading.Thread(target=watch, daemon=True).start()
+    return 1 if process.wait() else 0
+
+
 def main(job_path):
     os.umask(0o022)
     with open(job_path, encoding="utf-8") as file:
         job = json.load(file)
+    if job.get("command"):                # mmdebstrap, which makes namespaces of its own
+        return _guard(job["command"])
     if job.get("remove"):                 # leftovers of subordinate owners
         shutil.rmtree(job["remove"], ignore_errors=True)
         return 0
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     box = Box(job)
     try:
         box.unpack()
