@@ -1,7 +1,7 @@
 #pragma once
 /* Images of the store: configuration, manifest, names. An image is known by its config digest
- * (docker's image id). Names are records "image": full reference -> {id, manifest, standin}. A
- * built image has layers as snapshots whose blobs are made (and compressed) only when pushed or
+ * (docker's image id). Records: "image": full reference -> {id, made}; "img": id -> {manifest,
+ * layers, standin, note, made}; "layerblob": "<diff id>:gzip|zstd" -> {digest, size}. A built image has layers as snapshots whose blobs are made (and compressed) only when pushed or
  * saved. Source: OCI image-spec v1.1, Docker image manifest v2 schema 2. */
 #include "core/json.h"
 #include "image/ref.h"
@@ -43,11 +43,25 @@ int image_find(struct store *s, struct lease *l, const char *name, struct image 
 /* Registers an image made here: config and its layers' snapshots (bottom first, diff ids set in
  * the config). Gives its id. */
 int image_add(struct store *s, const struct image_config *c, const struct strv *layer_snaps, char id[DIGEST_LEN + 1], struct err *e);
+/* The same for an image that has its configuration already as a blob of the store (pulled, loaded):
+ * id is that blob's digest, its bytes stay as they are. manifest: digest of the manifest blob, or
+ * NULL; standin_note: NULL, or the difference of a stand-in. */
+int image_register(struct store *s, const char *id, const char *manifest, const struct strv *layer_snaps, const char *standin_note, struct err *e);
 int image_tag(struct store *s, const char *id, const char *ref, struct err *e);
 int image_untag(struct store *s, const char *ref, struct err *e); /* -ENOENT */
 typedef int (*image_each_fn)(const char *ref, const char *id, struct sv record_json, void *arg);
 int image_each(struct store *s, image_each_fn fn, void *arg);
+/* Every image, named or not, by id; ref is NULL. */
+int image_each_id(struct store *s, image_each_fn fn, void *arg);
+/* Docker's rules: a name is untagged, the image goes with its last name; by id only with one name
+ * unless forced. ret_said: "Untagged: …", "Deleted: …". What it held goes with the next prune. */
 int image_remove(struct store *s, const char *name_or_id, bool force, struct strv *ret_said, struct err *e);
+/* For store_prune: marks what named images (and unnamed ones of the last hour) hold. */
+int image_reach(struct store *s, void (*mark)(void *m, const char *what), void *m, void *arg);
+/* Marks a manifest (or index) and all that it names, as far as it is in the store. */
+void image_mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what), void *m);
+/* After a prune: forgets the records of images whose configuration is gone. */
+void image_forget_gone(struct store *s);
 
 /* Layers (helpers inside the store's namespace do the work). */
 struct image_progress { void (*fn)(void *arg, const char *id, const char *what, uint64_t done, uint64_t total); void *arg; };
