@@ -1,0 +1,132 @@
+#pragma once
+/* A job while it is carried out: inside run/ only. Everything here belongs to the leg's own thread,
+ * but what is marked otherwise. */
+#include "box/box.h"
+#include "box/net.h"
+#include "docker/engine.h"
+#include "run/contexts.h"
+#include "run/output.h"
+
+struct step {
+    const struct plan_step *ps;
+    unsigned no;              /* from 1 */
+    const char *id;
+    char *title;
+    enum outcome outcome, conclusion;
+    struct value *outputs;    /* in x->a */
+    struct strv state;        /* "K=V" */
+    int code;
+    bool failed_by_command;   /* a file command was malformed */
+};
+
+/* Work that is due when the job's steps are over (last first), such as listing captured pushes. */
+struct jobx;
+struct late {
+    void (*fn)(struct jobx *x, void *arg);
+    void *arg;
+    struct late *next;
+};
+
+struct jobx {
+    struct leg *leg;
+    struct run *run;
+    const struct run_request *rq;
+    const struct plan_job *pj;
+    struct arena *a;            /* the leg's */
+    struct lease *lease;        /* of this job; scratch below */
+    int scratch;                /* its folder */
+    char *scratch_path;
+    struct image *image;
+    struct box_net *net;
+    struct engine *engine;
+    struct box *box;
+    struct pull_options pulls;  /* the request's and what this run captured */
+    bool container, bitbucket;
+    bool has_bash;
+
+    /* Paths inside the box. */
+    const char *temp, *workspace, *home, *tool_cache, *work;
+    const char *user;           /* of steps; NULL = root */
+    uint32_t uid, gid;          /* of files made for steps, as the host sees them */
+    int temp_fd, cmd_fd;        /* host side of temp and of its file commands folder */
+
+    int out_r, out_w;           /* the job's output pipe; the write end goes to steps */
+    struct output *out;
+    uint64_t deadline_ns;       /* monotonic; 0 = none */
+    int cancel_seen;            /* the cancel that the current step has outlived */
+
+    struct strv image_env;      /* of the image and of the host (CA bundle, proxies) */
+    struct strv base_env;       /* CI, GITHUB_*, RUNNER_*: win over everything */
+    struct strv env;            /* workflow, job, then what GITHUB_ENV added */
+    struct strv path;           /* GITHUB_PATH, last one first */
+    struct strv gitconfig;      /* lines for /etc/gitconfig, written when a box is made */
+    const struct value *github, *job_ctx, *runner, *secrets, *vars_ctx;
+    struct step *steps;
+    size_t n_steps, cap_steps;
+    struct step *cur;
+    enum outcome status;        /* of the job so far */
+    struct late *late;
+    char *services_key;
+    struct service { const char *id; char cid[65]; bool started; } *services;
+    size_t n_services;
+    bool commands_echo;
+};
+
+/* --- telling ------------------------------------------------------------------------------- */
+void jobx_emit(struct jobx *x, const struct event *ev); /* run, job and step filled in */
+void jobx_note(struct jobx *x, enum event_level level, const char *fmt, ...) _printf_(3, 4);
+void jobx_error(struct jobx *x, const struct err *e);   /* as an annotation, with its place */
+void jobx_say(struct jobx *x, const char *fmt, ...) _printf_(2, 3); /* a line of the step's output */
+
+/* --- exec.c: processes in the job's box ------------------------------------------------------ */
+enum exec_end { EXEC_EXITED, EXEC_TIMEOUT, EXEC_CANCELLED };
+struct exec_spec {
+    const char *const *argv, *const *envp;
+    const char *cwd, *user;
+    uint64_t deadline_ns;       /* monotonic; 0 = the job's only */
+};
+/* Runs to its end, its output through x->out. *ret_code as a shell has it. Negative: it could not
+ * be run, or its box died. */
+int jobx_exec(struct jobx *x, const struct exec_spec *s, int *ret_code, enum exec_end *ret_end, struct err *e);
+/* Runs quietly as root (or `user`) and captures its output (bounded by out->max); for our own
+ * needs. The exit code, or negative. */
+int jobx_capture(struct jobx *x, const char *const *argv, const char *user, struct buf *out, struct err *e);
+
+/* --- job.c ----------------------------------------------------------------------------------- */
+int job_setup(struct jobx *x, struct err *e);
+void job_teardown(struct jobx *x);
+void jobx_late(struct jobx *x, void (*fn)(struct jobx *x, void *arg), void *arg);
+/* The environment of a step: all levels, PATH, GITHUB_*. `own` may be NULL. */
+void jobx_env(struct jobx *x, const struct value *own, struct strv *ret);
+
+/* --- image.c: the root of a job -------------------------------------------------------------- */
+/* Finds the image for runs-on or container. 0; 1 = the label cannot be had here (reason set). */
+int job_image(struct jobx *x, struct err *e);
+
+/* --- services.c ------------------------------------------------------------------------------ */
+int services_start(struct jobx *x, struct err *e);
+void services_logs(struct jobx *x); /* printed when the job failed */
+
+/* --- steps.c --------------------------------------------------------------------------------- */
+void steps_run(struct jobx *x);
+void step_ctx(struct jobx *x, struct ctx *c, struct arena *a);
+bool step_command(void *arg, const struct wcommand *c, struct sv line);
+void step_text(void *arg, struct sv lines);
+
+/* --- native actions -------------------------------------------------------------------------- */
+/* `with` holds strings. Returns 0 (outcome decided by the step's code: non-zero failed) or negative
+ * with e. */
+typedef int (*native_fn)(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+native_fn native_find(const char *uses);
+int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+/* The plain clone that a Bitbucket step gets. */
+int checkout_default(struct jobx *x, struct err *e);
+static inline const char *with_get(const struct value *with, const char *key, const char *dflt) {
+    const struct value *v = val_gets(with, key);
+    return v && v->kind == VAL_STRING && v->str.n ? v->str.p : dflt;
+}
+static inline bool with_bool(const struct value *with, const char *key, bool dflt) {
+    const char *s = with_get(with, key, NULL);
+    return s ? sv_ieqs(sv_trim(sv_from(s)), "true") : dflt;
+}
