@@ -9,7 +9,6 @@
 
 #include "base/hostenv.h"
 #include "core/fs.h"
-#include "docker/client_path.h"
 #include "image/registry.h"
 
 #include <sys/mount.h>
@@ -278,7 +277,7 @@ static void bind(struct mounts *ms, int fd, const char *target, bool readonly) {
 static int start_engine(struct jobx *x, const char *ca, struct err *e) {
     _cleanup_free_ char *sock = xasprintf("%s/docker.sock", x->scratch_path), *auth = xasprintf("%s/docker-auth.json", x->scratch_path);
     struct engine_options o = {.name = x->leg->name, .store = x->rq->store, .lease = x->lease, .loop = x->run->loop, .net = x->net,
-                               .pulls = &x->pulls, .env_passthrough = (const char *const *)x->gitconfig.v, .ca_bundle = ca,
+                               .pulls = &x->pulls, .env_passthrough = (const char *const *)x->host_env.v, .ca_bundle = ca,
                                .may_push = may_push, .pushed = pushed, .may_login = may_login, .arg = x, .run_id = x->run->id,
                                .auth_file = arena_strdup(x->a, auth)};
     int r = engine_new(&x->engine, &o, e);
@@ -320,11 +319,28 @@ static bool in_box(struct jobx *x, const char *path) {
     return fd >= 0;
 }
 
+extern const char embed_docker_client[], embed_docker_client_end[];
+
+/* The embedded client as a file, once per run. */
+static const char *client_file(struct jobx *x, struct err *e) {
+    struct run *r = x->run;
+    pthread_mutex_lock(&r->image_mu);
+    if (!r->client) {
+        int dir = lease_scratch(r->lease, e);
+        _cleanup_free_ char *top = lease_scratch_path(r->lease);
+        struct sv text = sv_n(embed_docker_client, (size_t)(embed_docker_client_end - embed_docker_client));
+        if (dir >= 0 && fs_write(dir, "docker", text, 0755, false, e) >= 0 && fchmodat(dir, "docker", 0755, 0) >= 0)
+            r->client = path_join(top, "docker");
+    }
+    pthread_mutex_unlock(&r->image_mu);
+    return r->client;
+}
+
 /* Our docker client, unless the image has one of its own. */
 static int mount_client(struct jobx *x, struct err *e) {
     if (!x->engine || in_box(x, "/usr/bin/docker") || in_box(x, "/usr/local/bin/docker"))
         return 0;
-    _cleanup_free_ char *path = docker_client_path(x->rq->store, e);
+    const char *path = client_file(x, e);
     if (!path)
         return -ENOENT;
     struct box_mount m = {.kind = BOX_BIND, .target = "/usr/bin/docker", .source_fd = open_path(path), .readonly = true};
@@ -336,8 +352,8 @@ static int mount_client(struct jobx *x, struct err *e) {
 static void image_env(struct jobx *x, const char *ca) {
     env_add(&x->image_env, &x->image->config.env);
     if (!x->rq->no_host_env) {
-        host_env(&x->gitconfig, ca ? BOX_CA_BUNDLE : NULL, net_gateway(x->net));
-        env_add(&x->image_env, &x->gitconfig);
+        host_env(&x->host_env, ca ? BOX_CA_BUNDLE : NULL, net_gateway(x->net));
+        env_add(&x->image_env, &x->host_env);
     }
 }
 
@@ -408,7 +424,7 @@ void job_teardown(struct jobx *x) {
     strv_done(&x->base_env);
     strv_done(&x->env);
     strv_done(&x->path);
-    strv_done(&x->gitconfig);
+    strv_done(&x->host_env);
 }
 
 /* --- outputs and the whole ------------------------------------------------------------------- */

@@ -59,7 +59,7 @@ struct jobx {
     struct strv base_env;       /* CI, GITHUB_*, RUNNER_*: win over everything */
     struct strv env;            /* workflow, job, then what GITHUB_ENV added */
     struct strv path;           /* GITHUB_PATH, last one first */
-    struct strv gitconfig;      /* lines for /etc/gitconfig, written when a box is made */
+    struct strv host_env;       /* proxies and CA bundle, for builds and containers too */
     const struct value *github, *job_ctx, *runner, *secrets, *vars_ctx;
     struct step *steps;
     size_t n_steps, cap_steps;

@@ -143,6 +143,8 @@ int run_new(struct run **ret, const struct run_request *rq, struct diags *d, str
     int x;
     r->rq = rq;
     pthread_mutex_init(&r->mu, NULL);
+    pthread_mutex_init(&r->tree_mu, NULL);
+    pthread_mutex_init(&r->image_mu, NULL);
     pthread_cond_init(&r->cond, NULL);
     r->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -369,7 +371,9 @@ void run_free(struct run *r) {
         origin_free(r->origins[i]);
     free(r->origins);
     map_done(&r->names);
-    map_done(&r->locks);
+    free(r->client);
+    pthread_mutex_destroy(&r->tree_mu);
+    pthread_mutex_destroy(&r->image_mu);
     if (r->loop)
         loop_free(r->loop);
     lease_free(r->lease);

@@ -114,7 +114,10 @@ struct run {
     uint64_t number;             /* run_number */
     atomic_uint captured;
     bool host_failed;
-    struct map locks;            /* runner images being made: label -> once */
+    pthread_mutex_t tree_mu;     /* the work tree is frozen once */
+    char tree[33];
+    pthread_mutex_t image_mu;    /* one runner image is made at a time */
+    char *client;                /* the docker client on this disk, once made */
 };
 
 /* calls.c: reads every called workflow; errors to d. */

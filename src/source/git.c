@@ -24,7 +24,7 @@ static void prefix(struct strv *argv, const char *dir) {
 extern char **environ;
 
 /* Runs git; out gets stdout whole. The exit status, or negative errno. errout may be NULL. */
-static int run_git(const char *dir, const char *const *args, struct buf *out, struct buf *errout, struct err *e) {
+static int run_git_index(const char *dir, const char *const *args, const char *index, struct buf *out, struct buf *errout, struct err *e) {
     _cleanup_strv_ struct strv argv = {0}, env = {0};
     prefix(&argv, dir);
     strv_extend(&argv, args);
@@ -37,8 +37,14 @@ static int run_git(const char *dir, const char *const *args, struct buf *out, st
     strv_env_set(&env, "GIT_TERMINAL_PROMPT", "0");
     strv_env_set(&env, "GIT_OPTIONAL_LOCKS", "0"); /* never write the user's index */
     strv_env_set(&env, "LC_ALL", "C");
+    if (index)
+        strv_env_set(&env, "GIT_INDEX_FILE", index);
     struct proc_spec s = {.argv = (const char *const *)argv.v, .envp = (const char *const *)env.v};
     return proc_run(&s, SV_NULL, out, errout, 0, e);
+}
+
+static int run_git(const char *dir, const char *const *args, struct buf *out, struct buf *errout, struct err *e) {
+    return run_git_index(dir, args, NULL, out, errout, e);
 }
 
 static struct sv last_line(struct buf *b) {
@@ -422,4 +428,36 @@ int git_fetch(const char *url, const char *ref, const char *cache_dir, bool offl
     if (e)
         *e = first;
     return err_wrap(e, r, "%s at %s", url, ref);
+}
+
+int git_objects_dir(const char *dir, char **ret, struct err *e) {
+    _cleanup_buf_ struct buf out = BUF_SMALL;
+    int r = GIT(dir, &out, e, "rev-parse", "--git-path", "objects");
+    if (r < 0)
+        return r;
+    struct sv v = sv_trim(buf_sv(&out));
+    _cleanup_free_ char *rel = sv_dup(v);
+    *ret = path_join(dir, rel);
+    return 0;
+}
+
+int git_refs(const char *dir, struct strv *ret, struct err *e) {
+    _cleanup_buf_ struct buf out = BUF_LARGE;
+    int r = GIT(dir, &out, e, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags", "refs/remotes");
+    if (r < 0)
+        return r;
+    struct sv rest = buf_sv(&out), line;
+    while (sv_line(&rest, &line))
+        if (line.n > 41)
+            strv_addn(ret, line.p, line.n);
+    return 0;
+}
+
+int git_write_index(const char *dir, const char *sha, const char *index_file, struct err *e) {
+    if (!rev_ok(sha))
+        return err_set(e, ERR_USER, -EINVAL, "not a revision");
+    const char *const args[] = {"read-tree", sha, NULL};
+    _cleanup_buf_ struct buf text = BUF_SMALL;
+    int r = run_git_index(dir, args, index_file, NULL, &text, e);
+    return r ? git_fail(r, &text, "read-tree", e) : 0;
 }

@@ -38,3 +38,9 @@ int git_export(const char *dir, const char *sha, const char *dest, int depth, st
 /* A shallow fetch of one ref from a URL into a cached bare repository; gives its folder and the
  * commit. The user's own credentials, outside any job. offline: only what is cached. */
 int git_fetch(const char *url, const char *ref, const char *cache_dir, bool offline, char **ret_dir, char sha[41], struct err *e);
+/* The folder of objects (of the common repository, when dir is a linked work tree), malloc. */
+int git_objects_dir(const char *dir, char **ret, struct err *e);
+/* "<sha> <full ref name>" per ref of heads, tags and remotes. */
+int git_refs(const char *dir, struct strv *ret, struct err *e);
+/* Writes an index file that holds the tree of a commit; the repository's own index stays untouched. */
+int git_write_index(const char *dir, const char *sha, const char *index_file, struct err *e);

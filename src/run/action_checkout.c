@@ -1,0 +1,210 @@
+/* actions/checkout, natively. The job's own repository at the run's own commit is the user's work
+ * tree, frozen once per run (tree snapshot: unchanged files are shared, nothing is copied twice) and
+ * covered by an overlay per job, so that no job sees another's writes and none reaches the user's
+ * files. Anything else (another ref, another repository, --clean) is a checkout by git into the
+ * job's scratch, by the user's own git outside the job. */
+#include "core/fs.h"
+#include "run/gitbox.h"
+
+#include <dirent.h>
+
+#define BIND_TARGET_MODE 0755
+
+/* --- the frozen work tree ------------------------------------------------------------------------ */
+
+static int skip_git(const char *rel, bool is_dir, void *arg) { return !(streq(rel, ".git") || endswith(rel, "/.git")); }
+
+static int freeze(struct jobx *x, char id[33], struct err *e) {
+    struct run *r = x->run;
+    int x_ = 0;
+    pthread_mutex_lock(&r->tree_mu);
+    if (!r->tree[0]) {
+        _cleanup_strv_ struct strv paths = {0};
+        const struct git_info *g = x->rq->git;
+        bool git = g && !g->bare_repo_missing;
+        const char *top = git && g->worktree ? g->worktree : x->rq->dir;
+        _cleanup_free_ char *name = xasprintf("%s%s", top, x->rq->with_ignored ? ":all" : "");
+        _cleanup_close_ int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            x_ = err_errno(e, -errno, "%s", top);
+        else if (git && (x_ = git_ls_worktree(top, x->rq->with_ignored, &paths, e)) < 0)
+            err_wrap(e, x_, "files of the work tree");
+        else {
+            struct tree_options o = {.name = name, .uid = ID_RUNNER, .gid = ID_RUNNER, .wanted = git ? NULL : skip_git,
+                                     .paths = git ? (const char *const *)paths.v : NULL, .n_paths = git ? paths.n : 0};
+            static const char *const none[] = {NULL};
+            if (git && !paths.n)
+                o.paths = none;
+            struct tree_stats st = {0};
+            x_ = tree_update(x->rq->store, r->lease, fd, &o, r->tree, &st, e);
+            if (x_ >= 0 && st.skipped_special)
+                jobx_note(x, LEVEL_NOTICE, "%llu special files (sockets, devices) of the work tree are left out",
+                          (unsigned long long)st.skipped_special);
+        }
+    }
+    memcpy(id, r->tree, 33);
+    pthread_mutex_unlock(&r->tree_mu);
+    return x_;
+}
+
+static int mount_tree(struct jobx *x, const char *target, struct err *e) {
+    char id[33];
+    int r = freeze(x, id, e);
+    if (r < 0)
+        return r;
+    _cleanup_free_ char *lower = xasprintf("tree:%s", id);
+    const char *lowers[] = {lower};
+    struct box_mount m = {.kind = BOX_OVERLAY, .target = target, .lowers = lowers, .n_lowers = 1, .mode = BIND_TARGET_MODE,
+                          .uid = ID_RUNNER, .gid = ID_RUNNER, .source_fd = -1};
+    return box_mount(x->box, &m, e);
+}
+
+static int mount_bind(struct jobx *x, const char *target, const char *source, bool idmap, struct err *e) {
+    struct box_mount m = {.kind = BOX_BIND, .target = target, .source_fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC),
+                          .idmap = idmap, .mode = BIND_TARGET_MODE, .uid = ID_RUNNER, .gid = ID_RUNNER};
+    if (m.source_fd < 0)
+        return err_errno(e, -errno, "%s", source);
+    int r = box_mount(x->box, &m, e);
+    fd_close(m.source_fd);
+    return r;
+}
+
+/* --- a checkout by git ---------------------------------------------------------------------------- */
+
+static int chown_tree(int parent, const char *name, uint32_t uid, uint32_t gid, unsigned depth) {
+    if (fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
+    DIR *d = fdopendir(fd);
+    int r = d && depth < 256 ? 0 : -EIO;
+    for (struct dirent *en; r == 0 && (en = readdir(d));)
+        if (!streq(en->d_name, ".") && !streq(en->d_name, ".."))
+            r = chown_tree(dirfd(d), en->d_name, uid, gid, depth + 1);
+    if (d)
+        closedir(d);
+    else
+        close(fd);
+    return r;
+}
+
+static int export(struct jobx *x, const char *dir, const char *sha, const char *target, int depth, bool own, struct err *e) {
+    char key[9];
+    random_id(key, 8);
+    _cleanup_free_ char *name = xasprintf("checkout-%s", key), *dest = path_join(x->scratch_path, name);
+    int r = git_export(dir, sha, dest, depth, e);
+    if (r < 0)
+        return r;
+    if (own) {
+        _cleanup_buf_ struct buf config = BUF_SMALL;
+        _cleanup_free_ char *file = path_join(dest, ".git/config");
+        gitbox_remote(x, &config);
+        if ((r = fs_append(AT_FDCWD, file, buf_sv(&config), 0644)) < 0)
+            return err_errno(e, r, "%s", file);
+    }
+    if (x->uid != getuid() && (r = chown_tree(AT_FDCWD, dest, x->uid, x->gid, 0)) < 0)
+        return err_errno(e, r, "%s", dest);
+    return mount_bind(x, target, dest, false, e);
+}
+
+/* ref -> commit in the user's repository: branch, tag, remote-tracking branch, commit. */
+static int resolve_local(struct jobx *x, const char *ref, char sha[41]) {
+    static const char *const where[] = {"", "refs/heads/", "refs/tags/", "refs/remotes/origin/"};
+    for (size_t i = startswith(ref, "refs/") ? 0 : 1; i < ELEMENTS(where); i++) {
+        _cleanup_free_ char *full = xasprintf("%s%s", where[i], ref);
+        if (git_resolve(x->rq->dir, full, sha, NULL) >= 0)
+            return 0;
+    }
+    return strlen(ref) >= 7 && strspn(ref, "0123456789abcdef") == strlen(ref) ? git_resolve(x->rq->dir, ref, sha, NULL) : -ENOENT;
+}
+
+static bool is_current(struct jobx *x, const char *ref) {
+    const struct git_info *g = x->rq->git;
+    const char *b = startswith(ref, "refs/heads/");
+    return !*ref || streq(ref, x->run->sha) || streq(ref, x->run->ref) || streq(ref, x->run->ref_name) ||
+           (g && g->branch && streq(b ? b : ref, g->branch)) || (x->rq->event.head_ref && streq(ref, x->rq->event.head_ref));
+}
+
+static int other_repository(struct jobx *x, const char *repo, const char *ref, const char *target, int depth, struct err *e) {
+    const char *server = x->rq->event.server_url ? x->rq->event.server_url : "https://github.com";
+    _cleanup_free_ char *url = xasprintf("%s/%s", server, repo), *cache = dir_cache(), *git = path_join(cache, "git"), *dir = NULL;
+    char sha[41];
+    int r = -ENOENT;
+    if (strchr(repo, ':') || *repo == '-' || !strchr(repo, '/'))
+        return err_set(e, ERR_CONFIG, -EINVAL, "repository: \"%s\" is not OWNER/NAME", repo);
+    if (x->rq->actions_mirror) {
+        _cleanup_free_ char *m = xasprintf("%s/%s.git", x->rq->actions_mirror, repo);
+        if (fs_exists(AT_FDCWD, m) && (r = git_resolve(m, *ref ? ref : "HEAD", sha, NULL)) >= 0)
+            dir = TAKE(m);
+    }
+    if (!dir)
+        r = git_fetch(url, *ref ? ref : "HEAD", git, x->rq->offline, &dir, sha, e);
+    if (r < 0)
+        return err_wrap(e, r, "repository %s", repo);
+    jobx_say(x, "Checking out %s at %.12s", repo, sha);
+    return export(x, dir, sha, target, depth, false, e);
+}
+
+/* --- the action ------------------------------------------------------------------------------------- */
+
+static int own_worktree(struct jobx *x, const char *target, int depth, struct err *e) {
+    int r;
+    bool git = x->rq->git && !x->rq->git->bare_repo_missing;
+    if (x->rq->bind) {
+        const char *top = git && x->rq->git->worktree ? x->rq->git->worktree : x->rq->dir;
+        if ((r = mount_bind(x, target, top, true, e)) < 0)
+            return r;
+        jobx_say(x, "The work tree itself (--bind): what this job writes here stays");
+        return 0;
+    }
+    if ((r = mount_tree(x, target, e)) < 0 || (r = gitbox_setup(x, e)) < 0 || (r = gitbox_worktree(x, target, depth, e)) < 0)
+        return r;
+    jobx_say(x, "%s at %.12s%s, as an overlay of the work tree", x->run->ref, x->run->sha,
+             x->rq->git && x->rq->git->dirty ? " with its uncommitted changes" : "");
+    return 0;
+}
+
+static int do_checkout(struct jobx *x, const char *repo, const char *ref, const char *target, int depth, struct err *e) {
+    const struct git_info *g = x->rq->git;
+    char sha[41];
+    int r;
+    if (*repo && !sv_ieqs(sv_from(repo), x->run->repository))
+        return other_repository(x, repo, ref, target, depth, e);
+    bool git = g && !g->bare_repo_missing;
+    bool commit = strspn(x->run->sha, "0") != strlen(x->run->sha);
+    if ((is_current(x, ref) && !(x->rq->clean && git && commit)) || !git)
+        return own_worktree(x, target, depth, e);
+    if ((r = gitbox_setup(x, e)) < 0)
+        return r;
+    if (is_current(x, ref))
+        snprintf(sha, sizeof sha, "%s", x->run->sha);
+    else if (resolve_local(x, ref, sha) < 0)
+        return err_set(e, ERR_NOTFOUND, -ENOENT, "ref \"%s\" is neither a branch, a tag nor a commit of this repository", ref);
+    jobx_say(x, "%s at %.12s, a clean checkout", *ref ? ref : x->run->ref, sha);
+    return export(x, x->rq->dir, sha, target, depth, true, e);
+}
+
+int checkout_default(struct jobx *x, struct err *e) { return do_checkout(x, "", "", x->workspace, 1, e); }
+
+int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e) {
+    const char *path = with_get(with, "path", "."), *lfs = with_get(with, "lfs", "false"), *sparse = with_get(with, "sparse-checkout", NULL);
+    _cleanup_free_ char *target = path_join(x->workspace, path);
+    uint64_t depth = 1;
+    const char *d = with_get(with, "fetch-depth", "1");
+    if (sv_u64(sv_from(d), 1000000000, &depth) < 0)
+        depth = 1;
+    const char *rest = startswith(target, x->workspace);
+    if (!rest || (*rest && *rest != '/'))
+        return err_set(e, ERR_CONFIG, -EINVAL, "Repository path '%s' is not under '%s'", target, x->workspace);
+    if (sv_ieqs(sv_from(lfs), "true"))
+        jobx_note(x, LEVEL_WARNING, "lfs: not there yet; files are as the work tree has them");
+    if (sparse)
+        jobx_note(x, LEVEL_WARNING, "sparse-checkout: not there yet; everything is checked out");
+    int r = do_checkout(x, with_get(with, "repository", ""), with_get(with, "ref", ""), target, (int)depth, e);
+    if (r < 0)
+        return r;
+    val_set_str(x->a, s->outputs, "ref", *with_get(with, "ref", "") ? with_get(with, "ref", "") : x->run->ref);
+    val_set_str(x->a, s->outputs, "commit", x->run->sha);
+    return 0;
+}
