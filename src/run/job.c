@@ -103,8 +103,6 @@ static int job_env(struct jobx *x, struct err *e) {
         ctx_set(&c, "env", ctx_from_env(x->a, &x->env));
         if ((r = ctx_map(&c, i ? &x->pj->env : &x->leg->flow->plan->env, false, &m, e)) < 0)
             return r;
-        if (i == 0 && x->leg->flow->leg) /* a called workflow has its own, not its caller's */
-            ;
         for (size_t k = 0; k < m->n; k++)
             env_put(&x->env, m->keys[k], m->items[k]->str);
     }

@@ -42,6 +42,7 @@ struct jobx {
     struct box *box;
     struct pull_options pulls;  /* the request's and what this run captured */
     bool container, bitbucket;
+    bool mapped;                /* -P: an image that need not have our user */
     bool has_bash;
 
     /* Paths inside the box. */

@@ -1,0 +1,168 @@
+/* The root of a job: the image of `container:`, the one that -P or the configuration maps a label
+ * to, or the runner image of a label. A label that cannot be had here is "unavailable". */
+#include "run/jobx.h"
+#include "run/runner_image.h"
+
+static void progress(void *arg, const char *id, const char *what, uint64_t done, uint64_t total) {
+    struct jobx *x = arg;
+    jobx_emit(x, &(struct event){.kind = EV_PROGRESS, .name = id, .text = sv_from(what), .done = done, .total = total});
+}
+
+static void say_start(struct jobx *x, const char *label, const char *root) {
+    _cleanup_free_ char *detail = label ? xasprintf("%s → %s", label, root) : xstrdup(root);
+    if (x->image && x->image->standin) {
+        char *more = xasprintf("%s (stand-in%s%s)", detail, x->image->standin_note ? ": " : "",
+                               x->image->standin_note ? x->image->standin_note : "");
+        free(detail);
+        detail = more;
+    }
+    jobx_emit(x, &(struct event){.kind = EV_JOB_START, .text = sv_from(x->leg->name), .detail = detail});
+}
+
+static int get(struct jobx *x, const char *ref, const char *user, const char *pass, struct err *e) {
+    struct image_progress p = {progress, x};
+    struct pull_options o = x->pulls;
+    o.progress = &p;
+    o.username = user;
+    o.password = pass;
+    o.cancel = (const volatile int *)(const volatile void *)&x->leg->cancel;
+    return image_get(x->rq->store, x->lease, ref, &o, &x->image, e);
+}
+
+/* --- container: ---------------------------------------------------------------------------------- */
+
+static int option_words(struct jobx *x, const char *options, struct err *e) {
+    struct sv rest = sv_from(options), w;
+    bool user = false, skip = false;
+    while (sv_split(&rest, ' ', &w)) {
+        w = sv_trim(w);
+        if (!w.n)
+            continue;
+        if (user || sv_starts(w, "--user=")) {
+            struct sv u = user ? w : sv_sub(w, 7, SIZE_MAX);
+            x->user = arena_strndup(x->a, u.p, u.n);
+            user = false;
+        } else if (skip)
+            skip = false;
+        else if (sv_eqs(w, "--user") || sv_eqs(w, "-u"))
+            user = true;
+        else if (sv_starts(w, "--")) {
+            jobx_note(x, LEVEL_WARNING, "container option " SV_FMT " is not there yet and left out", SV_ARG(w));
+            skip = sv_chr(w, '=') < 0 && !sv_eqs(w, "--privileged") && !sv_eqs(w, "--init") && !sv_eqs(w, "--rm");
+        }
+    }
+    return 0;
+}
+
+static int container(struct jobx *x, struct err *e) {
+    const struct plan_container *pc = &x->pj->container;
+    struct ctx c;
+    struct sv image, user, pass, options;
+    struct value *env;
+    int r;
+    ctx_init(&c, x->a);
+    ctx_leg(&c, x->leg);
+    ctx_set(&c, "github", x->github);
+    ctx_set(&c, "secrets", x->secrets);
+    ctx_set(&c, "env", ctx_from_env(x->a, &x->env));
+    if (pc->whole.s) {
+        const struct value *v;
+        if ((r = ctx_value(&c, &pc->whole, &v, e)) < 0)
+            return r;
+        const struct value *iv = v->kind == VAL_OBJECT ? val_gets(v, "image") : v;
+        image = iv ? val_to_string(x->a, iv) : SV("");
+        const struct value *ev = v->kind == VAL_OBJECT ? val_gets(v, "env") : NULL;
+        for (size_t i = 0; ev && ev->kind == VAL_OBJECT && i < ev->n; i++)
+            strv_addf(&x->image_env, SV_FMT "=" SV_FMT, SV_ARG(ev->keys[i]), SV_ARG(val_to_string(x->a, ev->items[i])));
+    } else if ((r = ctx_string(&c, &pc->image, "", &image, e)) < 0)
+        return r;
+    image = sv_trim(image);
+    if (!image.n)
+        return 1; /* an empty image means no container */
+    if ((r = ctx_string(&c, &pc->username, "", &user, e)) < 0 || (r = ctx_string(&c, &pc->password, "", &pass, e)) < 0 ||
+        (r = ctx_string(&c, &pc->options, "", &options, e)) < 0 || (r = ctx_map(&c, &pc->env, false, &env, e)) < 0)
+        return r;
+    const char *ref = arena_strndup(x->a, image.p, image.n);
+    ref = startswith(ref, "docker://") ? ref + 9 : ref;
+    if ((r = get(x, ref, user.n ? user.p : NULL, user.n ? pass.p : NULL, e)) < 0)
+        return err_at(e, err_wrap(e, r, "image %s", ref), pc->at);
+    for (size_t i = 0; i < env->n; i++)
+        strv_addf(&x->image_env, SV_FMT "=" SV_FMT, SV_ARG(env->keys[i]), SV_ARG(env->items[i]->str));
+    if (options.n)
+        option_words(x, options.p, e);
+    if (pc->volumes.n || pc->volumes.whole.s)
+        return err_at(e, err_set(e, ERR_FAILED, -ENOSYS, "volumes of a job's container are not there yet"), pc->at);
+    say_start(x, NULL, ref);
+    return 0;
+}
+
+/* --- runs-on --------------------------------------------------------------------------------------- */
+
+static const char *mapped(const struct strv *map, const char *label) {
+    for (size_t i = 0; i < map->n; i++) {
+        struct sv v;
+        if (sv_ieqs(env_split(map->v[i], &v), label))
+            return v.p;
+    }
+    return NULL;
+}
+
+static int runner(struct jobx *x, const char *label, struct err *e) {
+    _cleanup_free_ char *note = NULL;
+    struct image_progress p = {progress, x};
+    struct pull_options o = x->pulls;
+    o.progress = &p;
+    struct runner_image_options ro = {.dir = x->rq->dir, .map = &x->rq->runner_images, .pulls = &o,
+                                      .no_host_env = x->rq->no_host_env, .progress = &p,
+                                      .cancel = (const volatile int *)(const volatile void *)&x->leg->cancel};
+    pthread_mutex_lock(&x->run->image_mu);
+    int r = runner_image_get(x->rq->store, x->lease, label, &ro, &x->image, &note, e);
+    pthread_mutex_unlock(&x->run->image_mu);
+    if (r < 0)
+        return err_wrap(e, r, "the runner image of %s", label);
+    say_start(x, label, note ? note : "runner image");
+    return 0;
+}
+
+static int by_label(struct jobx *x, const struct strv *labels, struct err *e) {
+    int r;
+    for (size_t i = 0; i < labels->n; i++) {
+        const char *image = mapped(&x->rq->platforms, labels->v[i]);
+        if (!image)
+            continue;
+        if (streq(image, "host"))
+            return err_set(e, ERR_FAILED, -ENOSYS, "running a job on the host (-P %s=host) is not there yet", labels->v[i]);
+        if ((r = get(x, image, NULL, NULL, e)) < 0)
+            return err_wrap(e, r, "image %s", image);
+        x->mapped = true;
+        say_start(x, labels->v[i], image);
+        return 0;
+    }
+    for (size_t i = 0; i < labels->n; i++)
+        if (runner_image_known(labels->v[i], &x->rq->runner_images))
+            return runner(x, labels->v[i], e);
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    for (size_t i = 0; i < labels->n; i++)
+        buf_addf(&b, "%s%s", i ? ", " : "", labels->v[i]);
+    leg_fail(x->leg, OUT_UNAVAILABLE, "runs-on \"%s\" cannot be had here; -P %s=IMAGE maps it to an image", buf_str(&b),
+             labels->n ? labels->v[0] : "LABEL");
+    return 1;
+}
+
+int job_image(struct jobx *x, struct err *e) {
+    _cleanup_strv_ struct strv labels = {0};
+    struct ctx c;
+    int r;
+    if (x->container) {
+        if ((r = container(x, e)) <= 0)
+            return r;
+        x->container = false;
+    }
+    if (x->bitbucket)
+        return runner(x, "ubuntu-latest", e);
+    ctx_init(&c, x->a);
+    ctx_leg(&c, x->leg);
+    if ((r = ctx_list(&c, &x->pj->runs_on, &labels, e)) < 0)
+        return r;
+    return by_label(x, &labels, e);
+}
