@@ -1,0 +1,101 @@
+#include "cli/context.h"
+
+#include "base/hostenv.h"
+#include "cli/term.h"
+#include "core/fs.h"
+#include "core/proc.h"
+
+/* The tool that makes stand-ins: beside an uninstalled binary, else in the shared folder. */
+static char *standin_tool(void) {
+    char *p = share_path("standin/standin-images");
+    if (p)
+        return p;
+    return share_path("../tools/standin-images");
+}
+
+static int make_standin(void *arg, const char *ref, char **ret_layout, struct err *e) {
+    _cleanup_free_ char *tool = standin_tool();
+    if (!tool)
+        return 0;
+    _cleanup_free_ char *cache = dir_cache(), *layout = path_join(cache, "standins");
+    const char *argv[] = {tool, "make", "--nearest", "--out", layout, ref, NULL};
+    _cleanup_buf_ struct buf text = BUF_SMALL;
+    fprintf(stderr, "slipway: no registry answered for %s: making a stand-in from Debian's packages\n", ref);
+    struct proc_spec s = {.argv = argv, .n_fds = 1, .fds = {{2, 2}}};
+    int r = proc_run(&s, SV_NULL, &text, NULL, 0, e);
+    if (r == 3)
+        return 0; /* not a family it knows */
+    if (r > 0)
+        return err_set(e, ERR_FAILED, -ECHILD, "stand-in for %s: %s failed with %d", ref, tool, r);
+    if (r < 0)
+        return err_wrap(e, r, "stand-in for %s", ref);
+    *ret_layout = TAKE(layout);
+    return 1;
+}
+
+static void split_pair(char *item, const char **ret_a, const char **ret_b) {
+    char *eq = strchr(item, '=');
+    if (eq)
+        *eq = 0;
+    *ret_a = item;
+    *ret_b = eq ? eq + 1 : "";
+}
+
+static void fill_registry(struct cli_ctx *c) {
+    struct registry_conf *g = &c->registry;
+    for (size_t i = 0; i < c->conf.mirrors.n && g->n_mirrors < ELEMENTS(g->mirrors); i++) {
+        split_pair(c->conf.mirrors.v[i], &g->mirrors[g->n_mirrors].registry, &g->mirrors[g->n_mirrors].mirror);
+        g->n_mirrors++;
+    }
+    for (size_t i = 0; i < c->conf.insecure.n && g->n_insecure < ELEMENTS(g->insecure); i++)
+        g->insecure[g->n_insecure++] = c->conf.insecure.v[i];
+    g->offline = c->conf.offline;
+    c->pulls.conf = g;
+    const char *p = c->conf.pull;
+    c->pulls.policy = !p || streq(p, "missing") ? PULL_MISSING : streq(p, "always") ? PULL_ALWAYS : PULL_NEVER;
+    if (!c->conf.standins_never)
+        c->pulls.standin = make_standin;
+}
+
+int cli_open(struct cli_ctx *c, const struct cli_ctx_options *o, struct diags *d, struct err *e) {
+    *c = (struct cli_ctx){.repo_dir = o->repo_dir};
+    int r = config_load(&c->conf, o->repo_dir, d);
+    if (r < 0)
+        return r;
+    fill_registry(c);
+    if (!c->conf.no_host_env) {
+        c->ca_bundle = host_ca_bundle();
+        host_env(&c->host_env, c->ca_bundle ? BOX_CA_BUNDLE : NULL, NULL);
+    }
+    r = store_open(&c->store, &(struct store_options){.allow_single_id = o->allow_single_id}, e);
+    if (r < 0)
+        return r;
+    if (o->no_lease)
+        return 0;
+    if ((r = store_sweep(c->store, NULL, NULL, e)) < 0)
+        return r;
+    return lease_new(c->store, o->what, &c->lease, e);
+}
+
+int cli_begin(struct cli_ctx *c, const struct cli_ctx_options *o) {
+    struct diags d = {0};
+    struct err e = {0};
+    int r = cli_open(c, o, &d, &e);
+    cli_diags(&d, NULL, 0);
+    diags_done(&d);
+    if (r < 0) {
+        int code = r == -EBADMSG && e.kind == ERR_NONE ? 2 : cli_fail(&e);
+        cli_close(c);
+        return code;
+    }
+    return -1;
+}
+
+void cli_close(struct cli_ctx *c) {
+    lease_free(c->lease);
+    store_close(c->store);
+    strv_done(&c->host_env);
+    free(c->ca_bundle);
+    config_done(&c->conf);
+    *c = (struct cli_ctx){0};
+}

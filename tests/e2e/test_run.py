@@ -1,0 +1,461 @@
+"""slipway run on small workflows: what a step sees, how jobs depend, what fails and how it is said.
+
+Each workflow asserts inside its own steps, with bash; a test passes only when slipway reports what the
+processes reported.
+"""
+import json
+import re
+import signal
+import time
+
+import pytest
+
+
+def events(r):
+    return [json.loads(line) for line in r.stdout.splitlines() if line.startswith("{")]
+
+
+def outputs(r):
+    return "".join(e.get("text", "") for e in events(r) if e["event"] == "output")
+
+
+def outcome(r, job):
+    ends = [e for e in events(r) if e["event"] == "job_end" and e["job"].startswith(job)]
+    assert ends, f"no job_end of {job}: {r.stdout[-3000:]}{r.stderr[-2000:]}"
+    return ends[-1]["outcome"]
+
+
+def run(sl, place, workflow, *args, check=0, files=None, **kw):
+    tree = {".github/workflows/ci.yml": workflow}
+    tree.update(files or {})
+    d = place if (place / ".git").exists() else sl.repo(place, tree)
+    return sl("run", "--json", *args, cwd=d, check=check, **kw)
+
+
+def test_a_step_runs_isolated(sl, place, standins):
+    r = run(sl, place, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: |
+                  test "$(id -un)" = runner
+                  test "$(id -u)" = 1001
+                  test "$PWD" = /home/runner/work/app/app
+                  test -z "$(ls -A)"
+                  sudo id -u | grep -x 0
+                  test "$GITHUB_ACTIONS$CI" = truetrue
+                  test "$GITHUB_REPOSITORY" = acme/app
+                  test "$GITHUB_REF" = refs/heads/main
+                  test "$RUNNER_OS" = Linux
+                  test -s "$GITHUB_EVENT_PATH"
+                  ! test -e /root/.ssh
+                  python3 --version; git --version
+                  echo all-well
+        """)
+    assert "all-well\n" in outputs(r)
+
+
+def test_contexts_env_outputs_and_files(sl, place, standins):
+    r = run(sl, place, """
+        name: Contexts
+        on: [push]
+        env: {LEVEL: workflow, A: one}
+        jobs:
+          first:
+            runs-on: ubuntu-latest
+            env: {LEVEL: job, B: "${{ env.A }}-two"}
+            outputs:
+              answer: ${{ steps.set.outputs.answer }}
+            steps:
+              - id: set
+                env: {LEVEL: step}
+                run: |
+                  test "$LEVEL/$A/$B" = step/one/one-two
+                  echo "answer=42" >> "$GITHUB_OUTPUT"
+                  echo "MULTI<<EOF" >> "$GITHUB_ENV"
+                  printf 'a\\nb\\n' >> "$GITHUB_ENV"
+                  echo "EOF" >> "$GITHUB_ENV"
+                  mkdir -p $HOME/bin; printf '#!/bin/sh\\necho from-path\\n' > $HOME/bin/tool; chmod +x $HOME/bin/tool
+                  echo "$HOME/bin" >> "$GITHUB_PATH"
+              - run: |
+                  test "$LEVEL" = job
+                  test "$MULTI" = "$(printf 'a\\nb')"
+                  tool | grep from-path
+                  test "${{ steps.set.outputs.answer }}" = 42
+                  test "${{ steps.set.outcome }}" = success
+              - shell: python
+                run: |
+                  import os
+                  assert os.environ["B"] == "one-two"
+              - working-directory: /tmp
+                shell: sh
+                run: test "$PWD" = /tmp
+              - if: github.event_name == 'pull_request'
+                run: exit 1
+          second:
+            needs: first
+            runs-on: ubuntu-latest
+            steps:
+              - run: test "${{ needs.first.outputs.answer }}-${{ needs.first.result }}" = 42-success
+        """)
+    assert outcome(r, "first") == outcome(r, "second") == "success"
+
+
+def test_failure_skips_what_needs_it(sl, place, standins):
+    r = run(sl, place, """
+        on: push
+        jobs:
+          bad:
+            runs-on: ubuntu-latest
+            steps:
+              - run: exit 3
+              - run: echo never
+              - if: always()
+                run: echo cleaned up
+              - if: failure()
+                run: echo saw the failure
+          after: {needs: bad, runs-on: ubuntu-latest, steps: [{run: echo never}]}
+          always:
+            needs: bad
+            if: always() && needs.bad.result == 'failure'
+            runs-on: ubuntu-latest
+            steps: [{run: echo always}]
+        """, check=1)
+    assert outcome(r, "bad") == "failure" and outcome(r, "after") == "skipped" and outcome(r, "always") == "success"
+    text = outputs(r)
+    assert "cleaned up" in text and "saw the failure" in text and "never" not in text
+    assert [e["code"] for e in events(r) if e["event"] == "step_end" and e["outcome"] == "failure"] == [3]
+
+
+def test_continue_on_error_and_timeout(root, tmp_path, standins):
+    t = time.time()
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          soft:
+            runs-on: ubuntu-latest
+            steps:
+              - id: s
+                continue-on-error: true
+                run: exit 1
+              - run: test "${{ steps.s.outcome }}/${{ steps.s.conclusion }}" = failure/success
+          slow:
+            runs-on: ubuntu-latest
+            steps:
+              - timeout-minutes: 0.03
+                run: trap '' TERM INT; sleep 100
+        """, check=1)
+    assert outcome(r, "soft") == "success" and outcome(r, "slow") == "failure"
+    assert time.time() - t < 60
+
+
+def test_matrix(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          m:
+            runs-on: ubuntu-latest
+            strategy:
+              fail-fast: false
+              matrix:
+                a: [1, 2]
+                b: [x, y]
+                exclude: [{a: 1, b: y}]
+                include: [{a: 2, b: x, extra: more}, {a: 9, b: z}]
+            steps:
+              - run: echo "leg=${{ matrix.a }}${{ matrix.b }}${{ matrix.extra }}"; test ${{ matrix.a }} != 9
+        """, check=1)
+    assert sorted(re.findall(r"^leg=(\S+)", outputs(r), re.M)) == ["1x", "2xmore", "2y", "9z"]
+    assert sorted(e["outcome"] for e in events(r) if e["event"] == "job_end") == ["failure", "success", "success", "success"]
+
+
+def test_secrets_are_masked_everywhere(sl, place, standins):
+    r = run(sl, place, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: |
+                  echo "token is $T"; echo -n "$T" | base64; printf '%s' "${T:0:6}"; sleep 0.2; printf '%s\\n' "${T:6}"
+                  echo "::add-mask::later-value"; echo later-value
+                  echo "::warning file=a.py,line=3::about $T"
+                env: {T: "${{ secrets.TOKEN }}"}
+        """, "-s", "TOKEN=correct-horse-battery")
+    assert "correct-horse" not in r.stdout + r.stderr
+    assert "later-value" not in outputs(r).replace("::add-mask::later-value", "")
+    assert "Y29ycmVjdC1ob3JzZ" not in r.stdout
+    notes = [e for e in events(r) if e["event"] == "annotation"]
+    assert notes and notes[0]["line"] == 3 and "***" in notes[0]["text"]
+    logs = root_logs(sl, place)
+    assert "correct-horse" not in logs and "token is ***" in logs
+
+
+def root_logs(sl, place):
+    return sl("logs", cwd=place, check=0).stdout
+
+
+def test_missing_secrets_are_named_first(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: test -z "${{ secrets.ABSENT }}${{ vars.NOPE }}"; test -n "${{ secrets.GITHUB_TOKEN }}"; test "${{ vars.THERE }}" = yes
+        """, "--var", "THERE=yes")
+    evs = events(r)
+    first_job = next(i for i, e in enumerate(evs) if e["event"] == "job_start")
+    said = " ".join(e.get("text", "") for e in evs[:first_job] if e["event"] == "note")
+    assert "secrets.ABSENT" in said and "-s ABSENT" in said and "vars.NOPE" in said and "THERE" not in said and "GITHUB_TOKEN" not in said
+
+
+def test_checkout_brings_the_work_tree_and_leaves_it_alone(sl, place, standins):
+    d = sl.repo(place, {".gitignore": ".env\n", "a.txt": "committed\n", "dir/b.txt": "b\n", ".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: test ! -e a.txt
+              - uses: actions/checkout@v4
+              - run: |
+                  test "$(cat a.txt)" = changed
+                  test -f new.txt; test -f dir/b.txt; test ! -e .env
+                  test "$(git rev-parse HEAD)" = "$GITHUB_SHA"
+                  git status --short
+                  echo junk > junk.txt; rm dir/b.txt; echo over > a.txt
+        """})
+    sl.sh("echo changed > a.txt; echo new > new.txt; echo SECRET=1 > .env", cwd=d)
+    before = sl.sh("git status --porcelain; cat a.txt; ls -A", cwd=d).stdout
+    run(sl, d, "")
+    assert sl.sh("git status --porcelain; cat a.txt; ls -A", cwd=d).stdout == before
+    # --clean: the commit itself
+    sl.sh("sed -i 's/= changed/= committed/; s/test -f new.txt;/test ! -e new.txt;/' .github/workflows/ci.yml; git commit -qm two .github", cwd=d)
+    run(sl, d, "", "--clean")
+
+
+def test_bind_writes_through(sl, place, standins):
+    d = sl.repo(place, {".github/workflows/ci.yml": """
+        on: push
+        jobs: {j: {runs-on: ubuntu-latest, steps: [{uses: actions/checkout@v4}, {run: "echo made > made.txt"}]}}
+        """})
+    run(sl, d, "", "--bind")
+    assert (d / "made.txt").read_text() == "made\n" and (d / "made.txt").stat().st_uid == sl.uid
+
+
+def test_sudo_apt_and_pip_leave_nothing_behind(root, tmp_path, standins):
+    wf = """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: |
+                  ! python3 -c 'import sqlparse' 2>/dev/null
+                  ! command -v hello
+                  pip install -q sqlparse
+                  python3 -c 'import sqlparse'
+                  sudo apt-get update -q && sudo apt-get install -y -q hello
+                  hello
+        """
+    run(root, tmp_path, wf)
+    run(root, tmp_path, wf)
+
+
+def test_setup_python(sl, place, standins):
+    r = run(sl, place, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            strategy: {matrix: {python-version: ["3.11"]}}
+            steps:
+              - uses: actions/checkout@v2
+              - id: py
+                uses: actions/setup-python@v5
+                with: {python-version: "${{ matrix.python-version }}", cache: pip}
+              - run: |
+                  python --version | grep '3\\.11'
+                  python -m pip install --quiet sqlparse
+                  python -c 'import sqlparse'
+                  test -n "${{ steps.py.outputs.python-version }}"; test -n "$pythonLocation"
+        """)
+    assert outcome(r, "j") == "success"
+
+
+def test_a_python_that_is_nowhere_is_named(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        jobs: {j: {runs-on: ubuntu-latest, steps: [{uses: actions/setup-python@v5, with: {python-version: "3.4.99"}}]}}
+        """, check=1)
+    assert "3.4.99" in r.stdout
+
+
+def test_called_workflows(root, tmp_path, standins):
+    called = """
+        on:
+          workflow_call:
+            inputs: {word: {type: string, required: true}, n: {type: number, default: 3}}
+            secrets: {TOKEN: {required: true}}
+            outputs: {said: {value: "${{ jobs.inner.outputs.said }}"}}
+        jobs:
+          inner:
+            runs-on: ubuntu-latest
+            outputs: {said: "${{ steps.s.outputs.said }}"}
+            steps:
+              - id: s
+                run: echo "said=${{ inputs.word }}${{ inputs.n }}" >> $GITHUB_OUTPUT; test "${{ secrets.TOKEN }}" = hush-hush
+        """
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          local:
+            uses: ./.github/workflows/called.yml
+            with: {word: hello}
+            secrets: {TOKEN: "${{ secrets.T }}"}
+          remote:
+            uses: acme/app/.github/workflows/called.yml@main
+            with: {word: bye, n: 7}
+            secrets: {TOKEN: "${{ secrets.T }}"}
+          after:
+            needs: [local, remote]
+            runs-on: ubuntu-latest
+            steps: [{run: 'test "${{ needs.local.outputs.said }}/${{ needs.remote.outputs.said }}" = hello3/bye7'}]
+        """, "-s", "T=hush-hush", files={".github/workflows/called.yml": called})
+    assert outcome(r, "after") == "success"
+
+
+def test_filters_and_nothing_matches(root, tmp_path):
+    d = root.repo(tmp_path, {".github/workflows/a.yml": "on: {push: {branches: [release/**]}}\njobs: {j: {runs-on: x, steps: [{run: 'true'}]}}\n",
+                             ".github/workflows/b.yml": "on: [workflow_dispatch]\njobs: {j: {runs-on: x, steps: [{run: 'true'}]}}\n"})
+    r = root("run", cwd=d, check=2)
+    assert "a.yml" in r.stderr and "b.yml" in r.stderr and "release/**" in r.stderr and "slipway run" in r.stderr
+    r = root("run", "--ref", "release/1", "-l", cwd=d, check=0)
+    assert "a.yml" in r.stdout
+
+
+def test_every_error_before_anything_starts(root, tmp_path):
+    d = root.repo(tmp_path, {".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          a: {needs: b, runs-on: ubuntu-latest, steps: [{run: echo}]}
+          b: {needs: a, runs-on: ubuntu-latest, stepz: []}
+          c: {runs-on: ubuntu-latest, steps: [{run: "echo ${{ github.ref == }}"}]}
+        """})
+    r = root("run", cwd=d, check=2)
+    assert "stepz" in r.stderr and "ci.yml:" in r.stderr and "^" in r.stderr
+    assert len(re.findall(r"^\S+ci\.yml:\d+:\d+: error", r.stderr, re.M)) >= 3
+
+
+def test_unavailable_runner(root, tmp_path, standins):
+    wf = """
+        on: push
+        jobs:
+          w: {runs-on: windows-latest, steps: [{run: dir}]}
+          u: {runs-on: ubuntu-latest, steps: [{run: 'true'}]}
+        """
+    r = run(root, tmp_path, wf, check=1)
+    assert outcome(r, "w") == "unavailable" and outcome(r, "u") == "success"
+    run(root, tmp_path, wf, "--skip-unavailable", check=0)
+
+
+def test_host_label_is_asked_for(root, tmp_path):
+    r = run(root, tmp_path, "on: push\njobs: {j: {runs-on: mine, steps: [{run: 'echo on-$(id -u)'}]}}\n", "-P", "mine=host")
+    assert "on-0" in outputs(r) or root.uid
+
+
+def test_interrupt_runs_always_steps_and_ends(sl, place, standins):
+    d = sl.repo(place, {".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: echo started; sleep 300
+              - if: always()
+                run: echo cleaning
+              - run: echo never
+        """})
+    import subprocess
+    p = sl.popen("run", "--json", cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    text = ""
+    for line in p.stdout:
+        text += line
+        if '"text":"started' in line:
+            p.send_signal(signal.SIGINT)
+            break
+    t = time.time()
+    text += p.stdout.read()
+    assert p.wait(60) == 130 and time.time() - t < 30
+    assert "cleaning" in text and '"never' not in text
+
+
+@pytest.mark.parametrize("after", [0.05, 0.2, 0.5, 1.0])
+def test_kill_9_leaves_nothing(sl, place, standins, after):
+    d = sl.repo(place, {".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps: [{run: "echo started; sleep 7777 & sleep 7777"}]
+        """})
+    import subprocess
+    p = sl.popen("run", "--json", cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if after >= 0.5:
+        for line in p.stdout:
+            if '"text":"started' in line:
+                break
+    time.sleep(after)
+    p.kill()
+    p.wait()
+    deadline = time.time() + 5
+    while time.time() < deadline:
+        left = subprocess.run("pgrep -fa 'sleep 7777|slipway __ns|slirp4netns|pasta|/crun' || true", shell=True, capture_output=True, text=True).stdout
+        left = "\n".join(line for line in left.splitlines() if "pgrep" not in line)
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left, left
+    sl("run", "-q", "-l", cwd=d, check=0)  # the next command sweeps
+    assert not list((sl.state / "scratch").glob("*")), "scratch of a dead lease is swept"
+
+
+def test_output_is_bounded_and_processes_are_reaped(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: (setsid sleep 8888 >/dev/null 2>&1 &) ; yes 0123456789 | head -c 200M
+              - run: ":(){ :|:& };: ; sleep 1; true"
+                continue-on-error: true
+              - run: echo survived
+        """)
+    import subprocess
+    assert "survived" in outputs(r)
+    assert not subprocess.run(["pgrep", "-f", "sleep 8888"], capture_output=True, text=True).stdout
+
+
+def test_two_runs_at_once_with_the_same_port(sl, place, standins):
+    wf = """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            services:
+              redis: {image: "redis:7", ports: ["6379:6379"], options: --health-cmd "redis-cli ping" --health-interval 1s}
+            steps:
+              - run: |
+                  exec 3<>/dev/tcp/localhost/6379; printf 'SET who %s\\r\\n' "$GITHUB_RUN_ID" >&3; head -n1 <&3 | grep OK
+                  sleep 2; printf 'GET who\\r\\n' >&3; head -n2 <&3 | grep -x "$GITHUB_RUN_ID."
+        """
+    import subprocess
+    a = sl.repo(place / "a", {".github/workflows/ci.yml": wf})
+    ps = [sl.popen("run", "--json", cwd=a, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    for p in ps:
+        out = p.communicate(timeout=300)[0]
+        assert p.returncode == 0, out[-3000:]
