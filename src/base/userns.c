@@ -474,7 +474,7 @@ static bool pull(int fd, struct buf *b) {
 }
 
 /* What the helper said last: a record of ns_fail, or plain text. */
-static int helper_error(const char *op, int status, struct sv said, struct err *e) {
+int ns_helper_error(const char *op, int status, struct sv said, struct err *e) {
     struct sv last = SV_NULL, line, f[4];
     uint64_t kind = 0, num = 0;
     while (sv_line(&said, &line))
@@ -536,5 +536,5 @@ int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_f
     fd_close(po[0]);
     close(pe[0]);
     int status = proc_wait(pid);
-    return status == 0 ? 0 : helper_error(argv[0], status, buf_sv(&said), e);
+    return status == 0 ? 0 : ns_helper_error(argv[0], status, buf_sv(&said), e);
 }

@@ -65,3 +65,5 @@ int ns_spawn(struct keeper *k, const char *const *argv, int in, int out, int err
 /* Spawns and waits; the helper's last stderr line becomes the error. 0 on exit 0. */
 int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds,
            struct buf *out, struct err *e);
+/* Makes the error of a helper that ended with `status` (not 0) from what it wrote to stderr. */
+int ns_helper_error(const char *op, int status, struct sv said, struct err *e);

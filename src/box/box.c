@@ -9,11 +9,14 @@
 #include "core/loop.h"
 #include "core/proc.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define START_TIMEOUT_MS 30000
@@ -69,49 +72,96 @@ int lower_names(const char *const *ids, size_t n, struct strv *out, struct err *
     return 0;
 }
 
+/* As root the store's folder lets nobody pass, not even the namespace's root, so the supervisor
+ * gets mounts of what it needs. Without CAP_SYS_ADMIN (root in a container) it goes by path. */
+static int store_mounts(struct box *b, int fds[3], struct err *e) {
+    static const char *const names[] = {"snap", "tree"};
+    for (int i = 0; i < 3; i++) {
+        int dir = i < 2 ? openat(store_dirfd(b->store), names[i], O_PATH | O_DIRECTORY | O_CLOEXEC)
+                        : b->scratch;
+        int fd = (int)syscall(SYS_open_tree, dir, "",
+                              AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        int r = fd < 0 ? -errno : 0;
+        struct mount_attr a = {.propagation = MS_PRIVATE};
+        if (r == 0 && syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &a, sizeof a) < 0)
+            r = -errno;
+        if (i < 2)
+            fd_close(dir);
+        if (r < 0) {
+            fd_close(fd);
+            for (int k = 0; k < i; k++)
+                fds[k] = fd_close(fds[k]);
+            return r == -EPERM ? 0 : err_errno(e, r, "open the store's folders");
+        }
+        fds[i] = fd;
+    }
+    return 1;
+}
+
+/* Some folder that every host has, to hide under a tmpfs in the supervisor's own mounts. */
+static const char *cover_place(void) {
+    static const char *const places[] = {"/mnt", "/media", "/srv", "/opt", "/tmp"};
+    struct stat st;
+    for (size_t i = 0; i < ELEMENTS(places); i++)
+        if (lstat(places[i], &st) == 0 && S_ISDIR(st.st_mode))
+            return places[i];
+    return "/tmp";
+}
+
 static int supervisor_start(struct box *b, const struct box_spec *spec, int netns, struct err *e) {
     int sup[2] = {-1, -1}, ctl[2] = {-1, -1};
     _cleanup_strv_ struct strv argv = {0};
     _cleanup_free_ char *runtime = proc_find("crun");
     _cleanup_buf_ struct buf config = BUF_MAX(1u << 20);
     char run[4096];
-    int r;
+    int fds[7] = {-1, -1, -1, -1, -1, -1, -1}, stores[3] = {-1, -1, -1}, r, given = 0;
+    const char *where = cover_place();
     if (!runtime)
         runtime = proc_find("runc");
     if (!runtime) {
         err_set(e, ERR_ENV, -ENOENT, "neither crun nor runc is installed");
         return err_hint(e, -ENOENT, "sudo apt-get install crun");
     }
-    snprintf(run, sizeof run, "%s/run", b->dir);
+    if (keeper_idmap(b->keeper)->root) {
+        given = store_mounts(b, stores, e);
+        if (given < 0)
+            return given;
+    }
+    _cleanup_free_ char *dir = given ? xasprintf("%s/scratch/%s", where, b->dirname) : xstrdup(b->dir);
+    snprintf(run, sizeof run, "%s/run", dir);
     box_config(spec, keeper_idmap(b->keeper), run, &config);
     strv_add(&argv, "box");
-    strv_add(&argv, b->dir);
-    strv_addf(&argv, "%s/snap", store_path(b->store));
+    strv_add(&argv, dir);
+    strv_addf(&argv, "%s/snap", given ? where : store_path(b->store));
     if (spec->upper_snap[0])
         strv_addf(&argv, "snap:%s", spec->upper_snap);
     else
         strv_add(&argv, "");
-    strv_addf(&argv, "%s%s", spec->volatile_upper || !spec->upper_snap[0] ? "v" : "",
+    strv_addf(&argv, "%s%s%s", given ? "m" : "", spec->volatile_upper || !spec->upper_snap[0] ? "v" : "",
               netns >= 0 ? "n" : spec->host_net ? "" : "l");
     strv_add(&argv, runtime);
+    strv_add(&argv, where);
     r = lower_names(spec->layers, spec->n_layers, &argv, e);
-    if (r < 0)
-        return r;
-    _cleanup_close_ int config_fd = memfd_with("config.json", config.p, config.n);
-    if (config_fd < 0)
-        return err_errno(e, config_fd, "make a memfd");
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sup) < 0 ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl) < 0) {
-        r = err_errno(e, -errno, "socketpair");
-        fd_close(sup[0]);
-        fd_close(sup[1]);
-        return r;
-    }
+    _cleanup_close_ int config_fd = r < 0 ? r : memfd_with("config.json", config.p, config.n);
+    if (r == 0 && config_fd < 0)
+        r = err_errno(e, config_fd, "make a memfd");
+    if (r == 0 && (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sup) < 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl) < 0))
+        r = err_errno(e, -errno, "make a socket");
     b->sup = sup[0];
     b->ctl = ctl[0];
-    int fds[4] = {sup[1], ctl[1], config_fd, netns};
-    r = ns_spawn(b->keeper, (const char *const *)argv.v, -1, -1, -1, fds, netns >= 0 ? 4 : 3,
-                 &b->sup_pid, e);
+    size_t n = 0;
+    fds[n++] = sup[1];
+    fds[n++] = ctl[1];
+    fds[n++] = config_fd;
+    if (netns >= 0)
+        fds[n++] = netns;
+    for (int i = 0; i < 3 && given; i++)
+        fds[n++] = stores[i];
+    if (r == 0)
+        r = ns_spawn(b->keeper, (const char *const *)argv.v, -1, -1, -1, fds, n, &b->sup_pid, e);
+    for (int i = 0; i < 3; i++)
+        fd_close(stores[i]);
     fd_close(sup[1]);
     fd_close(ctl[1]);
     return r;

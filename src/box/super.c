@@ -3,11 +3,16 @@
  * our child, as we are a subreaper), makes further mounts on request, and when the init has ended
  * removes the scratch layers, from inside the user namespace, where their owners are mapped.
  *
- * argv: box SCRATCH SNAPS UPPER FLAGS RUNTIME LOWER…
+ * argv: box SCRATCH SNAPS UPPER FLAGS RUNTIME WHERE LOWER…
  *   SCRATCH  absolute path of a folder that is ours; SNAPS of the store's snap folder
  *   UPPER    "snap:<id>", or "" for one in SCRATCH
- *   FLAGS    v volatile upper, n a network namespace is given, l none: make one with loopback only
- * fds: 3 requests and news (proto.h), 4 the init's control socket, 5 config.json, 6 network namespace
+ *   FLAGS    v volatile upper, n a network namespace is given, l none: make one with loopback only,
+ *            m mounts are given
+ *   WHERE    with m: a folder of the host's on which a tmpfs hides what is there, for us alone
+ * fds: 3 requests and news (proto.h), 4 the init's control socket, 5 config.json, then with n the
+ * network namespace, with m detached mounts of the store's snap and tree folders and of the lease's
+ * scratch: as root the way to the store is closed to the namespace's root, which is nobody on the
+ * host. They are attached as WHERE/snap, WHERE/tree and WHERE/scratch.
  *
  * Everything that is mounted or written lies under SCRATCH/run, a tmpfs of this mount namespace:
  * it goes with us, however we end. The life socket, whose other end only we hold, ends the init. */
@@ -36,10 +41,9 @@
 extern const char embed_box_init[], embed_box_init_end[];
 
 struct super {
-    const char *scratch, *snaps, *upper, *runtime;
+    const char *scratch, *snaps, *upper, *runtime, *where, *flags;
     char **lowers;
     int n_lowers;
-    bool volatile_upper;
     unsigned made; /* bits: which of points[] the runtime had to make in the root */
     int scratch_fd, run_fd, sock, life;
     unsigned n_overlays;
@@ -183,20 +187,51 @@ static int mount_sys(const char *at) {
 /* What the runtime mounts on; an image without them shall not get them from us. */
 static const char *const points[] = {"proc", "sys", "dev"};
 
-static int prepare(struct super *s, bool own_loopback, bool given_net) {
+static int network(struct super *s) {
+    int r;
+    if (strchr(s->flags, 'n')) {
+        if (setns(6, CLONE_NEWNET) < 0)
+            return failed(s, -errno, "join the network");
+        close(6);
+    } else if (strchr(s->flags, 'l')) {
+        if (unshare(CLONE_NEWNET) < 0)
+            return failed(s, -errno, "make a network namespace");
+        r = loopback_up();
+        if (r < 0)
+            return failed(s, r, "bring up the loopback interface");
+    }
+    return 0;
+}
+
+static int store_attach(struct super *s) {
+    static const char *const names[] = {"snap", "tree", "scratch"};
+    int fd = strchr(s->flags, 'n') ? 7 : 6;
+    char path[4096];
+    if (!strchr(s->flags, 'm'))
+        return 0;
+    if (mount("tmpfs", s->where, "tmpfs", MS_NOSUID | MS_NODEV, "mode=711,size=1m") < 0)
+        return failed(s, -errno, "mount a tmpfs on %s", s->where);
+    for (size_t i = 0; i < ELEMENTS(names); i++, fd++) {
+        snprintf(path, sizeof path, "%s/%s", s->where, names[i]);
+        if (mkdir(path, 0711) < 0 ||
+            syscall(SYS_move_mount, fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            return failed(s, -errno, "attach the store's folder %s", names[i]);
+        close(fd);
+    }
+    return 0;
+}
+
+static int prepare(struct super *s) {
     static const char *const dirs[] = {"root", "sys", "state", "bundle", "files", "o"};
     char path[4096];
-    int r;
-    if (own_loopback && unshare(CLONE_NEWNET) < 0)
-        return failed(s, -errno, "make a network namespace");
-    if (own_loopback && (r = loopback_up()) < 0)
-        return failed(s, r, "bring up the loopback interface");
-    if (given_net && setns(6, CLONE_NEWNET) < 0)
-        return failed(s, -errno, "join the network");
-    if (given_net)
-        close(6);
+    int r = network(s);
+    if (r < 0)
+        return r;
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return failed(s, -errno, "make the mounts private");
+    r = store_attach(s);
+    if (r < 0)
+        return r;
     s->scratch_fd = open(s->scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->scratch_fd < 0)
         return failed(s, -errno, "open %s", s->scratch);
@@ -218,7 +253,7 @@ static int prepare(struct super *s, bool own_loopback, bool given_net) {
     if (r < 0)
         return failed(s, r, "mount /sys");
     snprintf(path, sizeof path, "%s/run/root", s->scratch);
-    r = overlay(s, path, s->lowers, s->n_lowers, s->upper, "root", s->volatile_upper);
+    r = overlay(s, path, s->lowers, s->n_lowers, s->upper, "root", strchr(s->flags, 'v'));
     if (r < 0)
         return failed(s, r, "mount the root file system (overlay of %d layers)", s->n_lowers);
     _cleanup_close_ int root = openat(s->run_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -425,16 +460,17 @@ int op_box(int argc, char **argv) {
     int life[2];
     pid_t runtime;
     sigset_t chld;
-    if (argc < 7)
+    if (argc < 8)
         return 2;
     s.scratch = argv[1];
     s.snaps = argv[2];
     s.upper = argv[3];
     s.runtime = argv[5];
-    s.lowers = argv + 6;
-    s.n_lowers = argc - 6;
-    s.volatile_upper = strchr(argv[4], 'v');
-    for (int fd = 3; fd <= 6; fd++)
+    s.flags = argv[4];
+    s.where = argv[6];
+    s.lowers = argv + 7;
+    s.n_lowers = argc - 7;
+    for (int fd = 3; fd <= 9; fd++)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_NAME, "slipway-box");
@@ -446,7 +482,7 @@ int op_box(int argc, char **argv) {
     if (sig < 0 || errfd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) < 0)
         return failed(&s, -errno, "prepare") < 0;
     s.life = life[0];
-    if (prepare(&s, strchr(argv[4], 'l'), strchr(argv[4], 'n')) < 0 || bundle(&s) < 0) {
+    if (prepare(&s) < 0 || bundle(&s) < 0) {
         clean_up(&s);
         return 1;
     }

@@ -7,6 +7,7 @@
 const struct ns_op ns_ops[] = {
     {"box", op_box, true},
     {"net", op_net, true},
+    {"box-tar", op_box_tar, false},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
     {"store-mkdir", ns_store_mkdir, false},
     {"store-rm", ns_store_rm, false},
