@@ -82,7 +82,8 @@ class Root:
         env += ["%s=%s" % item for item in (environment or {}).items()]
         script = ('root=$1; shift; mkdir -p "$root/proc" "$root/dev"; '
                   '{ mount -t proc proc "$root/proc" || mount --rbind /proc "$root/proc"; } && '
-                  'mount --rbind /dev "$root/dev" && exec chroot "$root" "$@"')
+                  'mount --rbind /dev "$root/dev" && mount -t tmpfs tmpfs "$root/dev/shm" && '
+                  'exec chroot "$root" "$@"')
         return self._prefix() + ["sh", "-c", script, "sh", str(self.inside), *env, *command]
 
     def run(self, *command, environment=None, check=True, user=None):
