@@ -48,12 +48,6 @@ int image_add(struct store *s, const struct image_config *c, const struct strv *
  * NULL; standin_note: NULL, or the difference of a stand-in. */
 int image_register(struct store *s, const char *id, const char *manifest, const struct strv *layer_snaps, const char *standin_note, struct err *e);
 int image_tag(struct store *s, const char *id, const char *ref, struct err *e);
-/* The same with what a pulled image's record holds besides: the record of a name in "image" is
- * {"id": config digest, "manifest": its digest or "", "standin": the difference, or absent}. The
- * config is the blob `id` as it was pulled; the layers are the snapshots with its diff ids as
- * keys. manifest and standin_note may be NULL. */
-int image_tag_pulled(struct store *s, const char *id, const char *ref, const char *manifest,
-                     const char *standin_note, struct err *e);
 int image_untag(struct store *s, const char *ref, struct err *e); /* -ENOENT */
 typedef int (*image_each_fn)(const char *ref, const char *id, struct sv record_json, void *arg);
 int image_each(struct store *s, image_each_fn fn, void *arg);
