@@ -76,15 +76,31 @@ struct plan_call {                 /* a job that calls a workflow */
     struct text_map with, secrets;
     bool inherit_secrets;
 };
-struct plan_artifact { const char *name; const char **paths; size_t n_paths; const char *capture_on; };
-struct plan_bitbucket {            /* what only a Bitbucket step has */
-    const char **caches; size_t n_caches;
+struct plan_artifact {
+    const char *name; /* NULL: the plain list */
+    const char **paths; size_t n_paths;
+    const char **ignore; size_t n_ignore;
+    const char *capture_on; /* "success", "failed", "always" */
+    const char *type;       /* "shared", "scoped", "test-reports" */
+    int depth;              /* of the search; 0 = any */
+};
+struct plan_cache {
+    const char *name, *path;           /* path NULL: docker's layers */
+    const char **key_files; size_t n_key_files; /* globs; none: kept for a week */
+};
+/* What only a Bitbucket step has. Values of images, credentials and variables of services may hold
+ * $NAME and ${NAME} of the repository's variables: expanded in run/. */
+struct plan_bitbucket {
+    struct plan_cache *caches; size_t n_caches;
     struct plan_artifact *artifacts; size_t n_artifacts;
     bool artifacts_download_none;
+    const char **artifacts_download; size_t n_artifacts_download; /* names; none and !_none: all */
     bool manual;                   /* trigger: manual */
     bool clone_disabled; int clone_depth; /* 0 = default 50, -1 = full */
     bool clone_lfs;
     unsigned size;                 /* 1 = 4 GB */
+    const char *concurrency_group;
+    bool oidc;
     const char *deployment;
     const char **include_paths; size_t n_include; const char **exclude_paths; size_t n_exclude;
     int on_fail; /* 0 fail, 1 ignore, 2 retry */ unsigned retry_count;
@@ -179,6 +195,13 @@ bool github_patterns(const struct plan_filter *f, const char *text);
 /* --- bitbucket/ ----------------------------------------------------------------------------- */
 enum bb_trigger { BB_PUSH_BRANCH, BB_PUSH_TAG, BB_PULL_REQUEST, BB_CUSTOM };
 struct bitbucket_select { enum bb_trigger trigger; const char *ref; /* branch, tag, source branch, or custom name */ };
+/* Reads the pipeline for a ref. -ENOENT when the file is right and has none for it (see
+ * bitbucket_list), -EBADMSG when d has errors. A step's script is one step of the plan; a pipe in it
+ * cuts it: `uses` is "docker://IMAGE" (or "pipe://owner/name:tag" when the image is only known to
+ * that repository), its variables are `env`. */
 int bitbucket_read(const char *file, struct sv text, const struct bitbucket_select *sel, struct plan **ret, struct diags *d);
+/* `*` and `?` stay within a folder, `**` does not, {a,b} are alternatives. Also of artifacts, caches
+ * and conditions. */
+bool bitbucket_glob(const char *pattern, const char *text);
 /* Why nothing was selected, and what there is ("branches: main, feature slash star; custom: x"). */
 int bitbucket_list(const char *file, struct sv text, struct strv *ret_names, struct diags *d);
