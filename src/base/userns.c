@@ -499,8 +499,41 @@ int ns_helper_error(const char *op, int status, struct sv said, struct err *e) {
     return err_set(e, ERR_INTERNAL, -EIO, "%s: " SV_FMT, op, SV_ARG(last));
 }
 
-int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds,
-           struct buf *out, struct err *e) {
+/* Reads what the helper says, out and err, to the end of both. */
+static int drain(pid_t pid, int out_fd, struct buf *out, int err_fd, struct buf *said, ns_tick_fn tick,
+                 void *arg) {
+    struct pollfd p[2] = {{.fd = err_fd, .events = POLLIN}, {.fd = out_fd, .events = POLLIN}};
+    int r = 0;
+    while (p[0].fd >= 0 || p[1].fd >= 0) {
+        int k = poll(p, 2, tick ? 100 : -1);
+        if (k < 0 && errno != EINTR)
+            return -errno;
+        if (k == 0 && tick && r == 0 && (r = tick(arg)) < 0)
+            kill(pid, SIGKILL);
+        if (k <= 0)
+            continue;
+        if (p[0].fd >= 0 && p[0].revents) {
+            if (said->n > said->max / 2) /* the last line is what matters */
+                buf_cut(said, 0, said->n / 2);
+            if (!pull(p[0].fd, said))
+                p[0].fd = -1;
+        }
+        if (p[1].fd >= 0 && p[1].revents && !pull(p[1].fd, out))
+            p[1].fd = -1;
+    }
+    return r;
+}
+
+int ns_wait(pid_t pid, const char *op, int errpipe, struct err *e) {
+    _cleanup_buf_ struct buf said = BUF_SMALL;
+    (void)drain(pid, -1, NULL, errpipe, &said, NULL, NULL);
+    close(errpipe);
+    int status = proc_wait(pid);
+    return status == 0 ? 0 : ns_helper_error(op, status, buf_sv(&said), e);
+}
+
+int ns_run_tick(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds,
+                struct buf *out, ns_tick_fn tick, void *arg, struct err *e) {
     int po[2] = {-1, -1}, pe[2];
     _cleanup_buf_ struct buf said = BUF_SMALL;
     pid_t pid;
@@ -515,26 +548,18 @@ int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_f
     int r = ns_spawn(k, argv, -1, po[1], pe[1], fds, n_fds, &pid, e);
     fd_close(po[1]);
     close(pe[1]);
-    if (r < 0) {
-        fd_close(po[0]);
-        close(pe[0]);
-        return r;
-    }
-    struct pollfd p[2] = {{.fd = pe[0], .events = POLLIN}, {.fd = po[0], .events = POLLIN}};
-    while (p[0].fd >= 0 || p[1].fd >= 0) {
-        if (poll(p, 2, -1) < 0 && errno != EINTR)
-            break;
-        if (p[0].fd >= 0 && p[0].revents) {
-            if (said.n > said.max / 2) /* the last line is what matters */
-                buf_cut(&said, 0, said.n / 2);
-            if (!pull(p[0].fd, &said))
-                p[0].fd = -1;
-        }
-        if (p[1].fd >= 0 && p[1].revents && !pull(p[1].fd, out))
-            p[1].fd = -1;
-    }
+    int ticked = r < 0 ? 0 : drain(pid, po[0], out, pe[0], &said, tick, arg);
     fd_close(po[0]);
     close(pe[0]);
+    if (r < 0)
+        return r;
     int status = proc_wait(pid);
+    if (ticked < 0)
+        return err_set(e, ERR_CANCELLED, ticked, "%s was cancelled", argv[0]);
     return status == 0 ? 0 : ns_helper_error(argv[0], status, buf_sv(&said), e);
+}
+
+int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds,
+           struct buf *out, struct err *e) {
+    return ns_run_tick(k, argv, fds, n_fds, out, NULL, NULL, e);
 }

@@ -67,3 +67,11 @@ int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_f
            struct buf *out, struct err *e);
 /* Makes the error of a helper that ended with `status` (not 0) from what it wrote to stderr. */
 int ns_helper_error(const char *op, int status, struct sv said, struct err *e);
+/* The same with `tick` called every 100 ms meanwhile; a negative value from it kills the helper
+ * and is returned. */
+typedef int (*ns_tick_fn)(void *arg);
+int ns_run_tick(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds,
+                struct buf *out, ns_tick_fn tick, void *arg, struct err *e);
+/* For a helper that was spawned with a pipe as errfd: reads it (closing it) to the end, waits, and
+ * gives the error as ns_run does. */
+int ns_wait(pid_t pid, const char *op, int errpipe, struct err *e);

@@ -2,6 +2,7 @@
 #include "cli/ns_ops.h"
 #include "box/ops.h"
 
+#include "image/ns.h"
 #include "store/ns.h"
 
 const struct ns_op ns_ops[] = {
@@ -9,6 +10,8 @@ const struct ns_op ns_ops[] = {
     {"net", op_net, true},
     {"box-tar", op_box_tar, false},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
+    {"layer-tar", ns_layer_tar, false},
+    {"layer-unpack", ns_layer_unpack, false},
     {"store-mkdir", ns_store_mkdir, false},
     {"store-rm", ns_store_rm, false},
 };

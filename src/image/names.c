@@ -353,8 +353,8 @@ struct marker {
     struct strv named;
 };
 
-void image_mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what),
-                         void *m) {
+static void mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what),
+                          void *m, unsigned depth) {
     _cleanup_buf_ struct buf b = BUF_MAX(8u << 20);
     _cleanup_arena_ struct arena a = {0};
     struct json *j;
@@ -370,9 +370,14 @@ void image_mark_manifest(struct store *s, const char *digest, void (*mark)(void 
             const char *d = json_get_str(lists[k]->items[i], "digest", NULL);
             if (d && k == 0)
                 mark(m, d);
-            else if (d && !streq(d, digest) && !json_get(j, "layers"))
-                image_mark_manifest(s, d, mark, m);
+            else if (d && depth < 4)
+                mark_manifest(s, d, mark, m, depth + 1);
         }
+}
+
+void image_mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what),
+                         void *m) {
+    mark_manifest(s, digest, mark, m, 0);
 }
 
 static int collect_name(const char *ref, const char *id, struct sv json, void *arg) {
