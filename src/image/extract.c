@@ -347,7 +347,7 @@ static int entry(struct extract *x, const struct tar_entry *en) {
     const char *path = buf_str(&b);
     int at = parent_of(x, path, &name);
     if (at < 0)
-        return at == -ENOTDIR || at == -ELOOP || at == -EEXIST
+        return at == -ENOTDIR || at == -ELOOP || at == -ENOENT
                    ? bad(x, en->path, "lies in something that is no folder")
                    : failed(x, at, en->path);
     if (streq(name, ".wh..wh..opq")) {
