@@ -121,7 +121,7 @@ static void bounds(const struct pyver *v, unsigned parts, struct pyver *low, str
 static int comparator(struct sv c, const struct pyver *v, bool *named_pre) {
     char op = '=';
     bool eq = false;
-    if (c.n && strchr("<>~^", *c.p)) {
+    if (c.n && strchr("<>~^!", *c.p)) {
         op = *c.p;
         c = sv_sub(c, 1, SIZE_MAX);
         if (c.n && (*c.p == '=' || (op == '~' && *c.p == '>'))) {
@@ -129,6 +129,8 @@ static int comparator(struct sv c, const struct pyver *v, bool *named_pre) {
             c = sv_sub(c, 1, SIZE_MAX);
         }
     }
+    while (op == '=' && c.n && *c.p == '=') /* "==3.11.*" */
+        c = sv_sub(c, 1, SIZE_MAX);
     struct pyver want, low, high;
     unsigned parts;
     if (!partial(c, &want, &parts))
@@ -146,12 +148,16 @@ static int comparator(struct sv c, const struct pyver *v, bool *named_pre) {
     case '~':
         if (parts == 3)
             high = (struct pyver){want.major, want.minor + 1, 0, "a0"};
+        else if (eq && parts == 2) /* "~=3.11" of PEP 440 */
+            high = (struct pyver){want.major + 1, 0, 0, "a0"};
         return cl >= 0 && pyver_cmp(v, &high) < 0;
     case '^':
         if (parts)
             high = want.major ? (struct pyver){want.major + 1, 0, 0, ""}
                               : (struct pyver){0, want.minor + 1, 0, ""};
         return cl >= 0 && pyver_cmp(v, &high) < 0;
+    case '!':
+        return !(parts == 3 ? cl == 0 : cl >= 0 && ch < 0);
     default:
         return parts == 3 ? cl == 0 : cl >= 0 && ch < 0;
     }
@@ -173,7 +179,7 @@ static int all_of(struct sv s, const struct pyver *v, bool *named_pre) {
         while (i < s.n && (s.p[i] == ' ' || s.p[i] == ','))
             i++;
         size_t from = i;
-        while (i < s.n && strchr("<>=~^", s.p[i])) /* "> 3.9" has a blank after the operator */
+        while (i < s.n && strchr("<>=~^!", s.p[i])) /* "> 3.9" has a blank after the operator */
             i++;
         while (i < s.n && s.p[i] == ' ' && i > from)
             i++;

@@ -104,6 +104,10 @@ TEST(pyver) {
     CHECK_INT(match("^3.9", "3.13.1"), 1);
     CHECK_INT(match("3.9 - 3.11", "3.11.8"), 1);
     CHECK_INT(match("3.9 - 3.11", "3.12.0"), 0);
+    CHECK_INT(match(">=3.9,!=3.9.7", "3.9.7"), 0);
+    CHECK_INT(match(">=3.9,!=3.9.7", "3.10.1"), 1);
+    CHECK_INT(match("~=3.11", "3.12.1"), 1);
+    CHECK_INT(match("==3.11.*", "3.11.9"), 1);
     CHECK_INT(match("3.8 || 3.12", "3.12.1"), 1);
     CHECK_INT(match("*", "3.12.1"), 1);
     CHECK_INT(match("3.13", "3.13.0rc1"), 0);
