@@ -4,6 +4,7 @@
  * runtime, the first message to the init and the requests for further mounts are already queued
  * in their sockets. What the supervisor cannot do it says on its socket; otherwise the init's
  * first answer means that the box lives. */
+#include "box/cgroup.h"
 #include "box/impl.h"
 #include "core/fs.h"
 #include "core/loop.h"
@@ -21,7 +22,7 @@
 
 #define START_TIMEOUT_MS 30000
 #define END_TIMEOUT_MS 20000
-#define NPROC_DEFAULT 16384 /* stops a fork bomb where no cgroup does */
+#define NPROC_DEFAULT 8192 /* stops a fork bomb where no cgroup does */
 
 int sup_ask(struct box *b, uint32_t kind, uint32_t flags, const char *const *argv, const char *str1,
             int fd, int *ret_fd, struct err *e) {
@@ -177,9 +178,9 @@ static int hello_send(struct box *b, const struct box_spec *spec, struct err *e)
     return sock < 0 ? err_errno(e, sock, "speak to the box") : sock;
 }
 
-/* Waits for both: the init's answer, and the supervisor's word of its process id. */
+/* Waits for both: the init's answer (hello -1: not), and the supervisor's word of its process id. */
 static int started_wait(struct box *b, int hello, struct err *e) {
-    bool answered = false;
+    bool answered = hello < 0;
     while (!answered || !b->init_pid) {
         struct pollfd p[2] = {{.fd = b->sup, .events = POLLIN},
                               {.fd = answered ? -1 : hello, .events = POLLIN}};
@@ -283,6 +284,18 @@ static int network(struct box *b, const struct box_spec *spec, int *ret_ns, stru
     return 0;
 }
 
+/* Memory and CPU need a cgroup; processes have RLIMIT_NPROC in the box's user namespace else. */
+static int limits(struct box *b, const struct box_spec *spec, struct err *e) {
+    char missing[64];
+    if (!spec->limits.memory && !spec->limits.nano_cpus)
+        return 0;
+    int r = cgroup_new(b->lease, b->dirname, &spec->limits, &b->cgroup, missing);
+    if (r == -EOPNOTSUPP || r == -EACCES || r == -EROFS || r == -EPERM)
+        return 0; /* this host cannot: `slipway doctor` says so */
+    b->memory_limit = spec->limits.memory;
+    return r < 0 ? err_errno(e, r, "make a cgroup for box %s", b->name) : 0;
+}
+
 static int build(struct box *b, const struct box_spec *spec, struct err *e) {
     _cleanup_close_ int netns = -1, hello = -1;
     int r = caps_parse(spec->cap_add, spec->cap_drop, spec->privileged, &b->caps, e);
@@ -291,9 +304,18 @@ static int build(struct box *b, const struct box_spec *spec, struct err *e) {
     if (r == 0)
         r = scratch_make(b, e);
     if (r == 0)
+        r = limits(b, spec, e);
+    if (r == 0)
         r = network(b, spec, &netns, e);
     if (r == 0)
         r = supervisor_start(b, spec, netns, e);
+    if (r < 0)
+        return r;
+    /* With a cgroup the init must be in it before it goes on. */
+    if (b->cgroup)
+        r = started_wait(b, -1, e);
+    if (r == 0 && b->cgroup && (r = cgroup_add(b->cgroup, b->init_pid)) < 0)
+        err_errno(e, r, "put box %s into its cgroup", b->name);
     if (r < 0)
         return r;
     hello = hello_send(b, spec, e);
@@ -370,6 +392,7 @@ void box_destroy(struct box *b) {
     b->ctl = fd_close(b->ctl); /* the init ends, and everything with it */
     b->sup = fd_close(b->sup); /* the supervisor too, were there no init */
     supervisor_end(b);
+    cgroup_free(b->cgroup);
     if (b->ip[0] && b->net)
         net_detach(b->net, b->ip);
     if (b->scratch >= 0 && b->dirname[0])

@@ -142,7 +142,7 @@ static void id_mappings(struct json_w *w, const char *key, const struct idrange 
 
 void box_config(const struct box_spec *spec, const struct idmap *map, const char *run,
                 struct buf *out) {
-    static const char *const namespaces[] = {"user", "pid", "mount", "ipc", "uts", "cgroup"};
+    static const char *const namespaces[] = {"user", "pid", "mount", "ipc", "uts"};
     struct json_w w;
     char path[4096];
     jw_init(&w, out, 0);
@@ -160,7 +160,8 @@ void box_config(const struct box_spec *spec, const struct idmap *map, const char
     jw_obj(&w);
     id_mappings(&w, "uidMappings", map->uid, map->n_uid);
     id_mappings(&w, "gidMappings", map->gid, map->n_gid);
-    /* No network entry: the supervisor is in the right one already. */
+    /* No network entry: the supervisor is in the right one already; the init makes the cgroup
+     * namespace, once it is in its group. */
     jw_key(&w, "namespaces");
     jw_arr(&w);
     for (size_t i = 0; i < ELEMENTS(namespaces); i++) {

@@ -45,6 +45,7 @@ struct box {
     size_t n_stubs, cap_stubs;
     unsigned overlays;
     struct cgroup *cgroup;
+    uint64_t memory_limit;
 };
 
 /* config.c: the OCI runtime's config.json. `run` = the supervisor's folder. */

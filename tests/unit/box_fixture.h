@@ -12,6 +12,7 @@
 #include "store/ns.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 static const struct ns_op test_ops[] = {{"box", op_box, true},

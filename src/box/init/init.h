@@ -40,3 +40,6 @@ int proc_mount(bool privileged);
 
 /* main.c: kills pid's session and descendants. */
 int kill_group(pid_t pid, int signo);
+
+/* stats.c */
+int stats_text(char *out, size_t n);

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -100,6 +101,11 @@ static void hello(struct request *q) {
             (ssize_t)init_state.seccomp_len)
             r = -EIO;
     }
+    /* Now, and not at the start: the main process has put us into the box's cgroup by then, which
+     * becomes the root of what the box sees. */
+    if (unshare(CLONE_NEWCGROUP) == 0)
+        mount("cgroup2", "/sys/fs/cgroup", "cgroup2",
+              MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     init_state.caps = q->h.caps;
     init_state.nproc = (uint64_t)q->h.num[0];
     reply_done(q->fds[0], r);
@@ -146,6 +152,12 @@ static void handle(struct request *q) {
     case BOX_KILLALL:
         reply_done(q->fds[0], kill(-1, (int)q->h.num[0]) < 0 && errno != ESRCH ? -errno : 0);
         break;
+    case BOX_STATS: {
+        char text[200] = "";
+        int r = stats_text(text, sizeof text);
+        reply_send(q->fds[0], BOX_DONE, r, 0, text, -1);
+        break;
+    }
     default:
         reply_done(q->fds[0], -ENOSYS);
     }
