@@ -1,7 +1,7 @@
 #pragma once
 /* Images of the store: configuration, manifest, names. An image is known by its config digest
  * (docker's image id). Records: "image": full reference -> {id, made}; "img": id -> {manifest,
- * layers, standin, note, made}; "layerblob": "<diff id>:gzip|zstd" -> {digest, size}. A built image has layers as snapshots whose blobs are made (and compressed) only when pushed or
+ * layers, standin, note, made}; "layerblob": "<diff id>:pulled|gzip|zstd" -> a blob. A built image has layers as snapshots whose blobs are made (and compressed) only when pushed or
  * saved. Source: OCI image-spec v1.1, Docker image manifest v2 schema 2. */
 #include "core/json.h"
 #include "image/ref.h"

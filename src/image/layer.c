@@ -5,6 +5,51 @@
 
 #include <signal.h>
 
+static const char *const codec_names[] = {"none", "gzip", "zstd"};
+
+int layer_blob_get(struct store *s, struct lease *l, const char *diff_id, const char *kind,
+                   struct layer_blob *ret) {
+    _cleanup_arena_ struct arena a = {0};
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    _cleanup_free_ char *key = xasprintf("%s:%s", diff_id, kind);
+    struct layer_blob out = {.codec = CODEC_NONE};
+    struct json *j;
+    int r = rec_get(s, "layerblob", key, &b);
+    if (r <= 0)
+        return r;
+    r = json_parse(&a, buf_sv(&b), &j, NULL);
+    if (r < 0)
+        return r;
+    const char *digest = json_get_str(j, "digest", ""), *codec = json_get_str(j, "codec", "");
+    if (!digest_valid(sv_from(digest)))
+        return 0;
+    if (l && (r = lease_use(l, digest)) < 0)
+        return r;
+    if (!blob_has(s, digest))
+        return 0;
+    memcpy(out.digest, digest, sizeof out.digest);
+    out.size = (uint64_t)json_get_int(j, "size", 0);
+    for (size_t i = 0; i < ELEMENTS(codec_names); i++)
+        if (streq(codec, codec_names[i]))
+            out.codec = (enum codec)i;
+    *ret = out;
+    return 1;
+}
+
+int layer_blob_put(struct store *s, const char *diff_id, const char *kind, const struct layer_blob *b,
+                   struct err *e) {
+    _cleanup_buf_ struct buf text = BUF_SMALL;
+    _cleanup_free_ char *key = xasprintf("%s:%s", diff_id, kind);
+    struct json_w w;
+    jw_init(&w, &text, 0);
+    jw_obj(&w);
+    jw_kstr(&w, "digest", b->digest);
+    jw_kint(&w, "size", (int64_t)b->size);
+    jw_kstr(&w, "codec", codec_names[b->codec]);
+    jw_end_obj(&w);
+    return rec_put(s, "layerblob", key, buf_sv(&text), e);
+}
+
 struct watch {
     int fd;
     const char *id;
@@ -43,6 +88,22 @@ static int run_unpack(struct store *s, int blob, int fs, struct watch *w, struct
     return 0;
 }
 
+/* A layer's tar cannot always be made again byte for byte from its files, so what it came from is
+ * remembered: a push of an image built on it sends that. */
+static int remember_blob(struct store *s, int fd, const char *blob, const char *diff_id, uint64_t size,
+                         struct err *e) {
+    struct layer_blob b = {.size = size, .codec = CODEC_NONE};
+    uint8_t magic[4] = {0};
+    if (pread(fd, magic, sizeof magic, 0) < 0)
+        return err_errno(e, -errno, "read blob %s", blob);
+    if (magic[0] == 0x1f && magic[1] == 0x8b)
+        b.codec = CODEC_GZIP;
+    else if (memcmp(magic, "\x28\xb5\x2f\xfd", 4) == 0)
+        b.codec = CODEC_ZSTD;
+    snprintf(b.digest, sizeof b.digest, "%s", blob);
+    return layer_blob_put(s, diff_id, "pulled", &b, e);
+}
+
 static int unpack_new(struct store *s, struct lease *l, const char *blob, const char *diff_id,
                       struct snap_info *ret, const struct image_progress *p, struct err *e) {
     struct snap_info info = {0};
@@ -60,6 +121,8 @@ static int unpack_new(struct store *s, struct lease *l, const char *blob, const 
     if (r == 0 && !streq(info.diff_id, diff_id))
         r = err_set(e, ERR_NET, -EBADMSG, "unpacked, the layer is %s, not %s as its image says",
                     info.diff_id, diff_id);
+    if (r == 0)
+        r = remember_blob(s, in, blob, diff_id, w.total, e);
     if (r == 0) {
         snprintf(info.key, sizeof info.key, "%s", diff_id);
         r = snap_commit(s, id, &info, ret, e);
@@ -189,4 +252,57 @@ int layer_diff_id(struct store *s, const char *snap_id, char diff_id[DIGEST_LEN 
     if (ret_size)
         *ret_size = info.size;
     return 0;
+}
+
+struct checking {
+    struct sha256 *h;
+    sink_fn sink;
+    void *arg;
+};
+
+static int check_sink(void *arg, const void *p, size_t n) {
+    struct checking *x = arg;
+    sha256_update(x->h, p, n);
+    return x->sink(x->arg, p, n);
+}
+
+static int from_blob(struct store *s, const char *blob, struct checking *x, struct err *e) {
+    struct decoder *d;
+    size_t size = 256u << 10;
+    _cleanup_close_ int fd = blob_open(s, blob, NULL, e);
+    int r = fd < 0 ? fd : decoder_new(&d, fd, 0, e);
+    if (r < 0)
+        return r;
+    _cleanup_free_ char *chunk = xmalloc(size);
+    ssize_t n;
+    while ((n = decoder_read(d, chunk, size)) > 0 && (r = check_sink(x, chunk, (size_t)n)) == 0)
+        ;
+    decoder_free(d);
+    if (r == 0 && n < 0)
+        r = (int)n;
+    return r < 0 ? err_errno(e, r, "read blob %s", blob) : 0;
+}
+
+int layer_content(struct store *s, const char *snap_id, sink_fn sink, void *arg, struct err *e) {
+    struct checking x = {.sink = sink, .arg = arg};
+    struct layer_blob b;
+    char diff_id[DIGEST_LEN + 1], found[DIGEST_LEN + 1];
+    uint8_t raw[32];
+    int r = layer_diff_id(s, snap_id, diff_id, NULL, e);
+    if (r < 0)
+        return r;
+    x.h = sha256_new();
+    r = layer_blob_get(s, NULL, diff_id, "pulled", &b);
+    if (r < 0)
+        err_errno(e, r, "look for the blob of layer %s", diff_id);
+    else
+        r = r == 1 ? from_blob(s, b.digest, &x, e) : layer_stream(s, snap_id, check_sink, &x, e);
+    sha256_final(x.h, raw);
+    sha256_free(x.h);
+    digest_format(raw, found);
+    if (r == 0 && !streq(found, diff_id)) {
+        r = err_set(e, ERR_INTERNAL, -EBADMSG, "layer %s comes out as %s", diff_id, found);
+        err_hint(e, r, "pull the image that it came from again");
+    }
+    return r;
 }

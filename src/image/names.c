@@ -386,12 +386,12 @@ static int collect_name(const char *ref, const char *id, struct sv json, void *a
     return 0;
 }
 
-/* Compressed layers that were made for an export. */
+/* What a layer was unpacked from, and what was compressed for an export. */
 static void mark_exports(struct marker *x, const char *diff_id) {
-    static const char *const codecs[] = {"gzip", "zstd"};
-    for (size_t i = 0; i < ELEMENTS(codecs); i++) {
+    static const char *const kinds[] = {"pulled", "gzip", "zstd"};
+    for (size_t i = 0; i < ELEMENTS(kinds); i++) {
         _cleanup_arena_ struct arena a = {0};
-        _cleanup_free_ char *key = xasprintf("%s:%s", diff_id, codecs[i]);
+        _cleanup_free_ char *key = xasprintf("%s:%s", diff_id, kinds[i]);
         struct json *j;
         if (record(x->s, "layerblob", key, &a, &j) == 1)
             x->mark(x->m, json_get_str(j, "digest", ""));
