@@ -269,13 +269,17 @@ static int take_file(struct loading *v, struct tar_reader *t, const char *path, 
     return r < 0 ? err_wrap(v->e, r, "%.200s", path) : 0;
 }
 
+static ssize_t decode(void *arg, void *p, size_t n) {
+    return decoder_read(arg, p, n);
+}
+
 static int read_archive(struct loading *v, int fd) {
     struct decoder *d;
     const struct tar_entry *en;
     int r = decoder_new(&d, fd, 0, v->e);
     if (r < 0)
         return r;
-    struct tar_reader *t = tar_reader_new((tar_read_fn)decoder_read, d);
+    struct tar_reader *t = tar_reader_new(decode, d);
     while ((r = tar_next(t, &en, v->e)) == 1) {
         if (en->type != TAR_FILE && en->type != TAR_SYMLINK && en->type != TAR_HARDLINK)
             continue;

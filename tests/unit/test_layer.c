@@ -69,6 +69,10 @@ static int unpack(struct tarmake *t, struct snap_info *info) {
     return layer_unpack(s, l, blob, diff, info, NULL, &e);
 }
 
+static ssize_t decode(void *arg, void *p, size_t n) {
+    return decoder_read(arg, p, n);
+}
+
 /* As seen inside the namespace: the tar of the snapshot, read again into lines. */
 static void listing(const char *id, struct buf *out) {
     char path[] = "/tmp/test-layer-tar-XXXXXX";
@@ -80,7 +84,7 @@ static void listing(const char *id, struct buf *out) {
     struct decoder *d;
     const struct tar_entry *en;
     CHECK_INT(decoder_new(&d, fd, 0, &e), 0);
-    struct tar_reader *t = tar_reader_new((tar_read_fn)decoder_read, d);
+    struct tar_reader *t = tar_reader_new(decode, d);
     while (tar_next(t, &en, &e) == 1) {
         char data[64] = "";
         buf_addf(out, "%d %s %o %llu", (int)en->type, en->path, en->mode, (unsigned long long)en->uid);
