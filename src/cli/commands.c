@@ -2,6 +2,8 @@
 #include "cli/commands.h"
 
 #define COMMANDS(X)                                                                                \
+    X(check, "check", "find errors in pipeline files", "Pipelines")                                \
+    X(plan, "plan", "show what pipeline files say", "Pipelines")                                   \
     X(eval, "eval", "evaluate an expression of GitHub Actions", "Pipelines")                       \
     X(logs, "logs", "show an earlier run", "Pipelines")                                             \
     X(completion, "completion", NULL, NULL)

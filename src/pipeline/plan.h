@@ -14,11 +14,13 @@ enum dialect { DIALECT_GITHUB, DIALECT_BITBUCKET };
 
 /* A scalar of the file. expr = holds ${{ }} (always false for Bitbucket, whose scripts are the
  * shell's business). s is NULL when the key is absent. For `if`, bare text is an expression. */
+enum text_type { TEXT_STRING, TEXT_BOOL, TEXT_NUMBER, TEXT_NULL }; /* what the file had; s is its string form */
 struct text {
     const char *s;
     size_t n;
     bool expr;
     struct span at;
+    enum text_type type;
 };
 struct text_pair { struct text key, value; };
 /* An ordered mapping, or (when whole.s) one expression that gives the mapping. */
@@ -176,6 +178,9 @@ const struct plan_job *plan_job_find(const struct plan *p, const char *id);
 const struct plan_trigger *plan_trigger_find(const struct plan *p, const char *event);
 /* The plan as JSON (docs/plan-json.md). */
 void plan_to_json(const struct plan *p, struct buf *b, unsigned indent);
+/* The same into an open writer; source: with the file's tree as it was read (`source`). */
+struct json_w;
+void plan_put(const struct plan *p, struct json_w *w, bool source);
 /* Every secret and variable that the plan names: fn("secrets"|"vars", name, first place). */
 void plan_names(const struct plan *p, void (*fn)(void *arg, const char *context, const char *name, struct span at), void *arg);
 
@@ -200,6 +205,8 @@ struct bitbucket_select { enum bb_trigger trigger; const char *ref; /* branch, t
  * cuts it: `uses` is "docker://IMAGE" (or "pipe://owner/name:tag" when the image is only known to
  * that repository), its variables are `env`. */
 int bitbucket_read(const char *file, struct sv text, const struct bitbucket_select *sel, struct plan **ret, struct diags *d);
+/* Every error of the file, in all its pipelines. 0 or -EBADMSG. */
+int bitbucket_check(const char *file, struct sv text, struct diags *d);
 /* `*` and `?` stay within a folder, `**` does not, {a,b} are alternatives. Also of artifacts, caches
  * and conditions. */
 bool bitbucket_glob(const char *pattern, const char *text);

@@ -658,6 +658,55 @@ int bitbucket_read(const char *file, struct sv text, const struct bitbucket_sele
     return 0;
 }
 
+/* Reports of a step that several pipelines share come again: each is kept once. */
+static void add_once(struct diags *to, const struct diags *from) {
+    for (size_t i = 0; i < from->n; i++) {
+        const struct diag *x = &from->items[i];
+        bool known = false;
+        for (size_t k = 0; !known && k < to->n; k++)
+            known = to->items[k].at.line == x->at.line && to->items[k].at.col == x->at.col &&
+                    streq(to->items[k].msg, x->msg);
+        if (!known)
+            diags_add(to, x->level, x->at, x->code, x->hint, "%s", x->msg);
+    }
+}
+
+static void check_pipeline(struct reader *r, const struct yaml_node *n) {
+    if (n->kind != YAML_SEQ)
+        return;
+    struct text_list needs = {0};
+    r->plan->n_jobs = 0;
+    r->plan->jobs = ARENA_ARRAY(r->a, struct plan_job, count_steps(n) + 1);
+    const struct yaml_node *variables = n->n ? yaml_get(n->items[0], "variables") : NULL;
+    if (variables)
+        read_variables(r, variables);
+    read_items(r, n, &needs, NULL);
+    if (!r->plan->n_jobs)
+        error(r, n, "value", "the pipeline has no steps");
+    map_done(&r->ids);
+    r->ids = (struct map){0};
+}
+
+int bitbucket_check(const char *file, struct sv text, struct diags *d) {
+    struct diags found = {.max = 10000};
+    _cleanup_plan_ struct plan *p = xcalloc(1, sizeof *p);
+    struct reader r = {.plan = p, .a = &p->arena, .d = &found};
+    size_t before = d->errors;
+    parse(&r, file, arena_sv(r.a, text));
+    const struct yaml_node *pipelines = r.root ? yaml_get(r.root, "pipelines") : NULL;
+    for (size_t i = 0; pipelines && pipelines->kind == YAML_MAP && i < pipelines->n; i++) {
+        const struct yaml_node *n = pipelines->items[i];
+        if (yaml_is(pipelines->keys[i], "default"))
+            check_pipeline(&r, n);
+        for (size_t k = 0; n->kind == YAML_MAP && k < n->n; k++)
+            check_pipeline(&r, n->items[k]);
+    }
+    diags_sort(&found);
+    add_once(d, &found);
+    diags_done(&found);
+    return d->errors > before ? -EBADMSG : 0;
+}
+
 int bitbucket_list(const char *file, struct sv text, struct strv *ret_names, struct diags *d) {
     static const char *const kinds[] = {"branches", "tags", "pull-requests", "custom"};
     _cleanup_arena_ struct arena a = {0};

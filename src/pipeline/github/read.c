@@ -292,7 +292,10 @@ static void check_condition(struct reader *r, const struct scalar *s, unsigned n
 }
 
 static struct text as_text(const struct scalar *s) {
-    return (struct text){s->s.p, s->s.n, s->kind == S_EXPR || s->kind == S_INSERT, s->node->at};
+    static const enum text_type types[] = {[S_NULL] = TEXT_NULL, [S_BOOL] = TEXT_BOOL,
+                                           [S_NUMBER] = TEXT_NUMBER, [S_INSERT] = TEXT_STRING};
+    return (struct text){s->s.p, s->s.n, s->kind == S_EXPR || s->kind == S_INSERT, s->node->at,
+                         types[s->kind]};
 }
 
 /* --- storing ---------------------------------------------------------------------------------- */
@@ -325,6 +328,10 @@ static void store_scalar(struct reader *r, const struct scalar *s, const struct 
                          const struct prop *slot, void *base) {
     void *to = at_offset(base, slot->offset);
     struct text t = as_text(s);
+    static const unsigned kept[] = {[TEXT_STRING] = T_STRING, [TEXT_BOOL] = T_BOOL,
+                                    [TEXT_NUMBER] = T_NUMBER, [TEXT_NULL] = T_NULL};
+    if (!(d->types & kept[t.type])) /* it was taken as a string */
+        t.type = TEXT_STRING;
     switch (slot->fill) {
     case FILL_TEXT: *(struct text *)to = t; break;
     case FILL_STR: *(const char **)to = s->s.p; break;

@@ -1,0 +1,154 @@
+/* slipway plan: what the pipeline files say, without running anything. */
+#include "cli/commands.h"
+#include "cli/opts.h"
+#include "cli/pipeline_files.h"
+#include "cli/term.h"
+#include "core/json.h"
+
+/* Reads one file into plans; a Bitbucket file for a branch. Prints what is wrong. */
+static int read_plan(const char *file, const struct bitbucket_select *sel, struct plan **ret) {
+    struct err e = {0};
+    _cleanup_buf_ struct buf text = {0};
+    if (pipeline_text(file, &text, &e) < 0)
+        return cli_fail(&e);
+    struct diags d = {0};
+    int r = pipeline_dialect(file, buf_sv(&text)) == DIALECT_BITBUCKET ? bitbucket_read(file, buf_sv(&text), sel, ret, &d)
+                                                        : github_read(file, buf_sv(&text), NULL, ret, &d);
+    cli_diags(&d, buf_str(&text), text.n);
+    diags_done(&d);
+    if (r == -ENOENT) {
+        err_set(&e, ERR_USER, r, "%s: no pipeline for %s", file, sel->ref);
+        return cli_fail(&e);
+    }
+    if (r < 0) {
+        plan_free(TAKE(*ret));
+        return 1;
+    }
+    return 0;
+}
+
+static void print_list(const char *before, const struct text_list *l) {
+    if (l->whole.s)
+        printf("%s%s", before, l->whole.s);
+    for (size_t i = 0; i < l->n; i++)
+        printf("%s%s", i ? ", " : before, l->items[i].s);
+}
+
+/* One line of a text, cut. */
+static void print_line(const char *s) {
+    const char *nl = strchr(s, '\n');
+    int n = nl ? (int)(nl - s) : (int)strlen(s);
+    printf("%.*s%s", n > 90 ? 90 : n, s, n > 90 || (nl && nl[1]) ? " …" : "");
+}
+
+static void print_steps(const struct plan_step *steps, size_t n, int indent) {
+    static const char *const kinds[] = {"run", "uses", "wait for", "wait for all", "cancel", "parallel"};
+    for (size_t i = 0; i < n; i++) {
+        const struct plan_step *s = &steps[i];
+        printf("%*s%2zu. ", indent, "", i + 1);
+        if (s->name.s) {
+            print_line(s->name.s);
+            printf(": ");
+        }
+        printf("%s ", kinds[s->kind]);
+        if (s->run.s || s->uses.s)
+            print_line(s->run.s ? s->run.s : s->uses.s);
+        print_list("", &s->targets);
+        if (s->if_.s)
+            printf("  [if %s]", s->if_.s);
+        puts("");
+        print_steps(s->children, s->n_children, indent + 4);
+    }
+}
+
+static void print_job(const struct plan_job *j) {
+    printf("  job %s", j->id);
+    if (j->name.s)
+        printf(" \"%s\"", j->name.s);
+    print_list("  on ", &j->runs_on);
+    if (j->container.image.s)
+        printf("  in %s", j->container.image.s);
+    print_list("  after ", &j->needs);
+    if (j->matrix)
+        printf("  matrix");
+    if (j->if_.s)
+        printf("  [if %s]", j->if_.s);
+    puts("");
+    for (size_t i = 0; i < j->n_services; i++)
+        printf("      service %s: %s\n", j->services[i].id,
+               j->services[i].image.s ? j->services[i].image.s : "(its own)");
+    if (j->call)
+        printf("      calls %s\n", j->call->uses.s);
+    print_steps(j->steps, j->n_steps, 6);
+}
+
+static void print_plan(const struct plan *p) {
+    printf("%s", p->file);
+    if (p->name.s)
+        printf(" \"%s\"", p->name.s);
+    for (size_t i = 0; i < p->n_triggers; i++)
+        printf("%s%s", i ? ", " : "  on ", p->triggers[i].event);
+    puts("");
+    for (size_t i = 0; i < p->n_jobs; i++)
+        print_job(&p->jobs[i]);
+}
+
+static int plan_all(const struct strv *files, const struct bitbucket_select *sel, bool json, bool source) {
+    _cleanup_buf_ struct buf out = BUF_MAX(1u << 30);
+    struct json_w w;
+    int worst = 0;
+    jw_init(&w, &out, 2);
+    jw_obj(&w);
+    jw_kint(&w, "version", 1);
+    jw_key(&w, "plans");
+    jw_arr(&w);
+    for (size_t i = 0; i < files->n; i++) {
+        _cleanup_plan_ struct plan *p = NULL;
+        int r = read_plan(files->v[i], sel, &p);
+        worst = MAX(worst, r);
+        if (p && json)
+            plan_put(p, &w, source);
+        else if (p)
+            print_plan(p);
+    }
+    jw_end_arr(&w);
+    jw_end_obj(&w);
+    if (json)
+        puts(buf_str(&out));
+    return worst;
+}
+
+int cmd_plan(int argc, char **argv);
+int cmd_plan(int argc, char **argv) {
+    bool json = false, source = false;
+    const char *branch = NULL, *tag = NULL, *pr = NULL, *custom = NULL;
+    const struct opt items[] = {
+        {0, "json", OPT_FLAG, &json, NULL, "the whole plan as JSON (docs/plan-json.md)"},
+        {0, "source", OPT_FLAG, &source, NULL, "with --json: also each file's values as they stand, with places"},
+        {0, NULL, OPT_GROUP, NULL, NULL, "Which pipeline of a bitbucket-pipelines.yml"},
+        {0, "branch", OPT_STR, &branch, "NAME", "of a push to this branch (main)"},
+        {0, "tag", OPT_STR, &tag, "NAME", "of a push of this tag"},
+        {0, "pull-request", OPT_STR, &pr, "BRANCH", "of a pull request from this branch"},
+        {0, "custom", OPT_STR, &custom, "NAME", "a custom one"},
+    };
+    const struct opts o = {
+        .usage = "plan [options] [FILE…]",
+        .about = "Prints the jobs and steps of workflow files and bitbucket-pipelines.yml, without running\n"
+                 "them. Without files: those of the repository.",
+        .items = items, .n = ELEMENTS(items)};
+    int n, r = opts_begin(&o, argc, argv, &n);
+    if (r >= 0)
+        return r;
+    struct err e = {0};
+    _cleanup_strv_ struct strv files = {0};
+    if (pipeline_files(n, argv + 1, &files, &e) < 0)
+        return cli_fail(&e);
+    struct bitbucket_select sel = {BB_PUSH_BRANCH, branch ? branch : "main"};
+    if (tag)
+        sel = (struct bitbucket_select){BB_PUSH_TAG, tag};
+    else if (pr)
+        sel = (struct bitbucket_select){BB_PULL_REQUEST, pr};
+    else if (custom)
+        sel = (struct bitbucket_select){BB_CUSTOM, custom};
+    return plan_all(&files, &sel, json, source);
+}
