@@ -23,6 +23,7 @@ struct build_request {
     const char *context_name;   /* key for the stat index (absolute path) */
     const char *dockerfile;     /* path relative to the context; NULL = Dockerfile */
     struct sv dockerfile_text;  /* or its text (p != NULL) */
+    struct sv ignore_text;      /* its own ignore file (p != NULL), when it lies outside the context */
     const char *const *build_args;  /* "K=V" or "K" (from env), NULL-terminated or NULL */
     const char *const *labels;      /* "K=V" */
     const char *const *tags;        /* references to record */

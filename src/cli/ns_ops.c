@@ -3,12 +3,15 @@
 #include "box/ops.h"
 
 #include "image/ns.h"
+#include "build/copy.h"
 #include "store/ns.h"
 
 const struct ns_op ns_ops[] = {
     {"box", op_box, true},
     {"net", op_net, true},
     {"box-tar", op_box_tar, false},
+    {"build-copy", ns_build_copy, true},
+    {"build-list", ns_build_list, true},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
     {"layer-tar", ns_layer_tar, false},
     {"layer-unpack", ns_layer_unpack, false},

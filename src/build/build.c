@@ -1,0 +1,311 @@
+/* A build from end to end: read the Dockerfile, find the base images, evaluate the stages that the
+ * target needs into one graph, freeze the context, solve, write the configuration. */
+#include "build/eval.h"
+#include "box/net.h"
+#include "core/loop.h"
+
+#include <sys/utsname.h>
+
+/* --- input ---------------------------------------------------------------------------------- */
+
+static int read_in(struct build *b, const char *path, struct buf *out) {
+    _cleanup_close_ int root = b->rq->context_tree ? tree_open(b->s, b->rq->context_tree) : -1;
+    int dir = root >= 0 ? root : b->rq->context_fd;
+    if (dir < 0)
+        return -ENOENT;
+    _cleanup_close_ int fd = fs_open_in(dir, path, O_RDONLY | O_NONBLOCK, 0, 0);
+    struct stat st;
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return -EISDIR;
+    return fs_read_fd(fd, out);
+}
+
+static int read_dockerfile(struct build *b, struct err *e) {
+    _cleanup_buf_ struct buf text = BUF_MAX(2u << 20);
+    b->df_name = b->rq->dockerfile ? b->rq->dockerfile : "Dockerfile";
+    struct sv t = b->rq->dockerfile_text;
+    if (!t.p) {
+        int r = read_in(b, b->df_name, &text);
+        if (r < 0) {
+            err_set(e, ERR_USER, r, "%s: %s", b->df_name, strerror(-r));
+            return err_hint(e, r, "name it with -f");
+        }
+        t = buf_sv(&text);
+    }
+    return dockerfile_parse(b->df_name, t, &b->df, b->d);
+}
+
+/* <Dockerfile>.dockerignore wins over .dockerignore. The text stays for the context's name. */
+static int read_ignore(struct build *b) {
+    _cleanup_buf_ struct buf text = BUF_MAX(2u << 20);
+    _cleanup_free_ char *own = xasprintf("%s.dockerignore", b->df_name);
+    const char *name = own;
+    int r = 0;
+    if (b->rq->ignore_text.p)
+        buf_addsv(&text, b->rq->ignore_text);
+    else
+        r = read_in(b, own, &text);
+    if (r < 0) {
+        name = ".dockerignore";
+        buf_reset(&text);
+        r = read_in(b, name, &text);
+    }
+    if (r < 0)
+        return 0;
+    b->ignore_text = arena_sv(&b->arena, buf_sv(&text));
+    return ignore_parse(&b->ignore, name, b->ignore_text, b->d);
+}
+
+static void read_args(struct build *b) {
+    for (const char *const *a = b->rq->build_args; a && *a; a++) {
+        size_t n = strcspn(*a, "=");
+        char *key = arena_strndup(&b->arena, *a, n);
+        const char *v = (*a)[n] ? *a + n + 1 : getenv(key);
+        if (v && n)
+            map_sets(&b->build_args, key, arena_strdup(&b->arena, v));
+    }
+}
+
+static void read_platform(struct build *b) {
+    static const char *const names[][3] = {{"x86_64", "amd64", ""}, {"aarch64", "arm64", ""}, {"armv7l", "arm", "v7"},
+                                           {"i686", "386", ""}, {"riscv64", "riscv64", ""}, {"ppc64le", "ppc64le", ""}, {"s390x", "s390x", ""}};
+    struct utsname u;
+    uname(&u);
+    snprintf(b->os, sizeof b->os, "linux");
+    snprintf(b->arch, sizeof b->arch, "%.31s", u.machine);
+    for (size_t i = 0; i < ELEMENTS(names); i++)
+        if (streq(names[i][0], u.machine)) {
+            snprintf(b->arch, sizeof b->arch, "%s", names[i][1]);
+            snprintf(b->variant, sizeof b->variant, "%s", names[i][2]);
+        }
+    snprintf(b->platform, sizeof b->platform, "%s/%s%s%s", b->os, b->arch, b->variant[0] ? "/" : "", b->variant);
+}
+
+static int wanted(const char *rel, bool is_dir, void *arg) {
+    struct build *b = arg;
+    if (!ignore_match(&b->ignore, rel))
+        return 1;
+    return is_dir && ignore_may_contain(&b->ignore, rel);
+}
+
+static int load_context(struct build *b, struct err *e) {
+    if (!b->needs_context)
+        return 0;
+    if (b->rq->context_tree) {
+        snprintf(b->tree, sizeof b->tree, "%s", b->rq->context_tree);
+        return 0;
+    }
+    if (b->rq->context_fd < 0)
+        return err_set(e, ERR_USER, -ENOENT, "the Dockerfile copies files, but there is no build context");
+    /* One index for each folder and filter. */
+    struct sha256 *h = sha256_new();
+    uint8_t raw[32];
+    char name[DIGEST_LEN + 1];
+    const char *folder = b->rq->context_name ? b->rq->context_name : "";
+    sha256_update(h, folder, strlen(folder) + 1);
+    if (b->ignore_text.n)
+        sha256_update(h, b->ignore_text.p, b->ignore_text.n);
+    sha256_final(h, raw);
+    sha256_free(h);
+    digest_format(raw, name);
+    struct tree_options o = {.name = name, .wanted = b->ignore.n ? wanted : NULL, .arg = b};
+    struct tree_stats stats = {0};
+    int r = tree_update(b->s, b->l, b->rq->context_fd, &o, b->tree, &stats, e);
+    if (r < 0)
+        return err_wrap(e, r, "build context");
+    if (stats.copied)
+        build_emit(b, &(struct build_event){.kind = BUILD_PROGRESS, .name = "build context", .done = stats.bytes_copied, .total = stats.bytes_copied});
+    return 0;
+}
+
+/* --- output --------------------------------------------------------------------------------- */
+
+static void history_add(struct image_config *c, const char *created, const char *by, bool empty) {
+    c->history = xrealloc(c->history, (c->n_history + 1) * sizeof *c->history);
+    c->history[c->n_history++] = (struct image_history){.created = xstrdup(created), .created_by = xstrdup(by),
+                                                        .comment = xstrdup("slipway.dockerfile.v1"), .empty_layer = empty};
+}
+
+/* The time of the first layer that this build made, for what stands before it. */
+static int64_t first_time(const struct stage *st) {
+    for (size_t i = 0; i < st->n_history; i++)
+        if (st->history[i].v)
+            return st->history[i].v->created;
+    return 0;
+}
+
+static int layers_digest(struct build *b, struct stage *st, struct image_config *c, struct strv *snaps, struct err *e) {
+    const struct vertex *base = st->last;
+    while (base && base->kind != V_BASE)
+        base = base->parent;
+    if (base)
+        strv_extend(snaps, (const char *const *)base->image->layers.v);
+    for (size_t i = 0; i < st->n_history; i++) {
+        struct vertex *v = st->history[i].v;
+        uint64_t size;
+        if (!v || !v->snap[0])
+            continue;
+        int r = v->diff_id[0] ? 0 : layer_diff_id(b->s, v->snap, v->diff_id, &size, e);
+        if (r < 0)
+            return err_wrap(e, r, "%s", v->name);
+        strv_add(snaps, v->snap);
+        strv_add(&c->diff_ids, v->diff_id);
+    }
+    return 0;
+}
+
+static int write_image(struct build *b, struct stage *st, struct build_result *ret, struct err *e) {
+    struct image_config c = {0};
+    _cleanup_strv_ struct strv snaps = {0};
+    image_config_copy(&c, &st->config);
+    int64_t at = first_time(st);
+    char created[32];
+    if (b->rq->source_date_epoch >= 0)
+        at = b->rq->source_date_epoch;
+    if (!at && c.created) /* configuration alone changed: as old as its base */
+        snprintf(created, sizeof created, "%.31s", c.created);
+    else
+        format_time((uint64_t)at * 1000000000u, created);
+    for (size_t i = 0; i < st->n_history; i++) {
+        const struct vertex *v = st->history[i].v;
+        if (v && b->rq->source_date_epoch < 0)
+            format_time((uint64_t)v->created * 1000000000u, created);
+        history_add(&c, created, st->history[i].created_by, !v || !v->snap[0]);
+    }
+    free(c.created);
+    c.created = xstrdup(created);
+    if (!c.os)
+        c.os = xstrdup(b->os);
+    if (!c.architecture)
+        c.architecture = xstrdup(b->arch);
+    for (const char *const *l = b->rq->labels; l && *l; l++) {
+        size_t n = strcspn(*l, "=");
+        _cleanup_free_ char *key = xstrndup(*l, n);
+        strv_env_set(&c.labels, key, (*l)[n] ? *l + n + 1 : "");
+    }
+    int r = layers_digest(b, st, &c, &snaps, e);
+    if (r >= 0)
+        r = image_add(b->s, &c, &snaps, ret->id, e);
+    for (const char *const *t = b->rq->tags; t && *t && r >= 0; t++)
+        r = image_tag(b->s, ret->id, *t, e);
+    image_config_done(&c);
+    return r < 0 ? r : 0;
+}
+
+static void unused_args(struct build *b) {
+    MAP_FOREACH(&b->build_args, en) {
+        if (map_gets(&b->args_used, en->key) || arg_is_proxy(en->key) || startswith(en->key, "BUILDKIT_") ||
+            streq(en->key, "SOURCE_DATE_EPOCH"))
+            continue;
+        eval_warn(b, (struct span){.file = b->df->file}, "UnusedBuildArg", "build argument %s is not used", en->key);
+    }
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
+static int graph_make(struct build *b, unsigned *ret_target, struct err *e) {
+    int target = graph_target(b, e);
+    if (target < 0)
+        return target;
+    *ret_target = (unsigned)target;
+    b->stages = xcalloc(b->df->n_stages, sizeof *b->stages);
+    int r = eval_globals(b);
+    if (r < 0)
+        return r;
+    graph_needed(b, (unsigned)target);
+    r = graph_images(b, e);
+    if (r < 0)
+        return r;
+    size_t errors = b->d->errors;
+    r = eval_stage(b, (unsigned)target, e);
+    if (r >= 0 && b->d->errors > errors)
+        r = -EBADMSG;
+    for (struct vertex *v = b->stages[target].last; v; v = v->parent)
+        v->on_target = true;
+    return r;
+}
+
+static void warnings_emit(struct build *b, size_t from) {
+    for (size_t i = from; i < b->d->n; i++)
+        if (b->d->items[i].level == DIAG_WARNING)
+            build_emit(b, &(struct build_event){.kind = BUILD_WARNING, .name = b->d->items[i].msg, .why = b->d->items[i].code,
+                                                .at = b->d->items[i].at});
+}
+
+static void build_done(struct build *b) {
+    for (size_t i = 0; b->stages && i < b->df->n_stages; i++) {
+        struct stage *st = &b->stages[i];
+        image_config_done(&st->config);
+        map_done(&st->args);
+        strv_done(&st->arg_order);
+        free(st->history);
+    }
+    free(b->stages);
+    for (size_t i = 0; i < b->n_vertices; i++) {
+        strv_done(&b->vertices[i]->env);
+        cache_key_done(&b->vertices[i]->key);
+        image_free(b->vertices[i]->image);
+    }
+    free(b->vertices);
+    if (b->net)
+        net_free(b->net);
+    cache_last_free(b->last);
+    ignore_done(&b->ignore);
+    map_done(&b->globals);
+    map_done(&b->build_args);
+    map_done(&b->args_used);
+    map_done(&b->images);
+    dockerfile_free(b->df);
+    arena_done(&b->arena);
+    pthread_mutex_destroy(&b->lock);
+    pthread_mutex_destroy(&b->event_lock);
+    pthread_cond_destroy(&b->cond);
+}
+
+static char *last_name(const struct build *b) {
+    return xasprintf("%s\n%s\n%s", b->rq->context_name ? b->rq->context_name : "", b->df_name, b->rq->target ? b->rq->target : "");
+}
+
+int build_image(struct store *s, struct lease *l, const struct build_request *rq, struct build_result *ret,
+                struct diags *d, struct err *e) {
+    struct build b = {.s = s, .l = l, .rq = rq, .d = d};
+    struct build_result res = {.steps = 0};
+    uint64_t start = now_mono();
+    size_t diags_before = d->n;
+    unsigned target = 0;
+    pthread_mutex_init(&b.lock, NULL);
+    pthread_mutex_init(&b.event_lock, NULL);
+    pthread_cond_init(&b.cond, NULL);
+    read_platform(&b);
+    read_args(&b);
+    int r = read_dockerfile(&b, e);
+    if (r >= 0)
+        r = read_ignore(&b);
+    if (r >= 0) {
+        _cleanup_free_ char *name = last_name(&b);
+        b.last = cache_last_new(s, name);
+        r = graph_make(&b, &target, e);
+    }
+    if (r >= 0) {
+        unused_args(&b);
+        warnings_emit(&b, diags_before);
+        r = load_context(&b, e);
+    }
+    if (r >= 0) {
+        r = solve(&b, e);
+        cache_last_save(b.last);
+    }
+    if (r >= 0)
+        r = write_image(&b, &b.stages[target], &res, e);
+    if (r >= 0) {
+        for (size_t i = 0; i < b.n_vertices; i++)
+            res.steps += b.vertices[i]->kind != V_BASE;
+        res.cached = b.cached;
+        res.dur_ns = now_mono() - start;
+        *ret = res;
+    }
+    build_done(&b);
+    return r < 0 ? r : 0;
+}

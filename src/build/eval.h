@@ -1,0 +1,20 @@
+#pragma once
+/* Between eval.c (one stage after the other) and instr_eval.c (one instruction). */
+#include "build/expand.h"
+#include "build/graph.h"
+#include "core/fs.h"
+
+/* Value of a name as this stage sees it: ENV first, then ARG; NULL when unset. */
+const char *stage_var(struct build *b, struct stage *st, struct sv name);
+/* Expands a word; NULL after an error that was reported. */
+char *stage_expand(struct build *b, struct stage *st, struct df_word w);
+void eval_error(struct build *b, struct span at, const char *hint, const char *fmt, ...) _printf_(4, 5);
+void eval_warn(struct build *b, struct span at, const char *rule, const char *fmt, ...) _printf_(4, 5);
+void eval_history(struct build *b, struct stage *st, struct vertex *v, const char *fmt, ...) _printf_(4, 5);
+/* One instruction (not FROM, not ONBUILD's trigger). Errors are reported; e only for the host's. */
+int eval_instr(struct build *b, struct stage *st, const struct df_instr *in, struct err *e);
+/* The vertex behind --from=NAME of a stage (a stage before it, or an image). */
+int eval_from(struct build *b, struct stage *st, const char *name, struct span at, struct vertex **ret, struct err *e);
+bool arg_is_proxy(const char *name);
+/* RUN: argv, environment, mounts. */
+int eval_run(struct build *b, struct stage *st, const struct df_instr *in, struct err *e);

@@ -1,0 +1,146 @@
+#pragma once
+/* One graph of all stages. A vertex is a step with a file system as its result: a base image, a RUN,
+ * a COPY or ADD, a WORKDIR. Its edges are what it needs: the step before it, and what it copies
+ * from. Only stages that the target needs become vertices. Instructions that change the
+ * configuration alone are evaluated while the graph is made (eval.c) and have no vertex. */
+#include "build/build.h"
+#include "build/cache.h"
+#include "build/dockerfile.h"
+#include "build/ignore.h"
+#include "core/arena.h"
+#include "core/map.h"
+
+#include <pthread.h>
+
+enum vertex_kind { V_BASE, V_RUN, V_COPY, V_WORKDIR };
+enum vertex_state { V_WAITING, V_PROBED, V_RUNNING, V_DONE, V_FAILED };
+
+enum run_mount_kind { MOUNT_BIND, MOUNT_CACHE, MOUNT_TMPFS, MOUNT_SECRET };
+struct run_mount {
+    enum run_mount_kind kind;
+    const char *target, *source, *id, *env;
+    struct vertex *from;  /* bind, cache: a stage or an image; NULL: the context, or nothing */
+    bool from_context, readonly, required;
+    enum { SHARE_SHARED, SHARE_PRIVATE, SHARE_LOCKED } sharing;
+    uint32_t mode, uid, gid;
+    uint64_t size;
+};
+
+struct vertex {
+    enum vertex_kind kind;
+    enum vertex_state state;
+    unsigned number;    /* from 1 */
+    const char *name;   /* "[web 2/7] RUN pip install" */
+    const char *place;  /* "web 2": the same step in another build of this Dockerfile */
+    struct span at;
+    struct vertex *parent;  /* NULL: an empty file system */
+    struct vertex **deps;   /* parent included */
+    size_t n_deps;
+    bool on_target;         /* its layer is one of the resulting image */
+
+    struct image *image;    /* V_BASE */
+    const char *ref;        /* V_BASE */
+
+    /* V_COPY, V_WORKDIR */
+    struct vertex *from;    /* COPY --from */
+    bool from_context, link;
+    struct copy_spec copy;  /* without layers, upper */
+
+    /* V_RUN */
+    const char *const *argv;    /* as executed */
+    const char *script, *script_path; /* heredoc with a shebang */
+    struct strv env;
+    const char *cwd, *user, *network;
+    struct run_mount *mounts;
+    size_t n_mounts;
+
+    bool no_cache;
+    /* Result */
+    struct cache_key key;
+    char result[129];       /* what steps after it build on: its snapshot's key */
+    char content[DIGEST_LEN + 1]; /* of what is copied */
+    char snap[33];          /* "" when the step changed nothing */
+    char diff_id[DIGEST_LEN + 1];
+    bool cached;
+    int64_t created;
+    char why[256];
+};
+
+/* What an instruction leaves in the history. */
+struct step_history {
+    const char *created_by;
+    struct vertex *v; /* NULL: configuration only */
+};
+struct stage {
+    const struct df_stage *df;
+    enum { STAGE_NEW, STAGE_BUSY, STAGE_READY } state;
+    struct image_config config;
+    struct vertex *last;
+    struct map args;     /* name -> value (arena) or NULL when declared without */
+    struct strv arg_order;
+    struct step_history *history;
+    size_t n_history, cap_history;
+    size_t base_history; /* entries of config.history that came with the base */
+    bool cmd_set;
+    unsigned steps, step; /* vertices of this stage, and where we are */
+    bool needed;
+};
+
+struct build {
+    struct store *s;
+    struct lease *l;
+    const struct build_request *rq;
+    struct diags *d;
+    struct arena arena;
+    struct dockerfile *df;
+    const char *df_name;
+    struct ignore ignore;
+    struct sv ignore_text;
+    struct map globals;      /* name -> value */
+    struct map build_args;   /* name -> value */
+    struct map args_used;
+    struct stage *stages;
+    struct vertex **vertices;
+    size_t n_vertices, cap_vertices;
+    struct map images;       /* reference -> base vertex (FROM and --from) */
+    bool needs_context;
+    char tree[33];           /* the context's tree snapshot */
+    struct cache_last *last;
+    char platform[96], os[32], arch[32], variant[16];
+
+    pthread_mutex_t lock, event_lock;
+    pthread_cond_t cond;
+    unsigned changes;        /* counts finished vertices; lock */
+    volatile int stop;       /* an error, or cancelled */
+    struct err err;
+    int error;
+    struct box_net *net;     /* of the build's own */
+    bool net_made;
+    unsigned cached;
+};
+
+/* graph.c */
+int graph_target(struct build *b, struct err *e);      /* index of the target stage */
+void graph_needed(struct build *b, unsigned target);   /* marks the stages that are needed */
+int graph_images(struct build *b, struct err *e);      /* finds or pulls their base images, in parallel */
+struct vertex *graph_vertex(struct build *b, enum vertex_kind kind, struct stage *st, const struct df_instr *in, const char *text);
+void graph_edge(struct build *b, struct vertex *v, struct vertex *to);
+/* Layer ids of a vertex's file system, top first. */
+void graph_layers(const struct vertex *v, struct strv *out);
+struct vertex *graph_image(struct build *b, const char *ref, struct span at, struct err *e);
+const char *graph_base_ref(struct build *b, const struct df_stage *st, struct err *e); /* expanded FROM */
+
+/* eval.c: the stage's instructions to vertices, configuration and history; also what it is built
+ * from. Errors go to b->d. */
+int eval_stage(struct build *b, unsigned index, struct err *e);
+int eval_globals(struct build *b);
+/* run_mounts.c: --mount flags. */
+int eval_mounts(struct build *b, struct stage *st, struct vertex *v, const struct df_instr *in, struct err *e);
+
+/* solve.c */
+int solve(struct build *b, struct err *e);
+bool build_cancelled(const struct build *b);
+void build_emit(struct build *b, struct build_event *ev);
+
+/* run.c: the RUN of a vertex into the snapshot `upper`. *ret_empty: it changed nothing. */
+int run_step(struct build *b, struct vertex *v, const char *upper, struct err *e);
