@@ -354,8 +354,10 @@ static int transport_error(struct call *k, CURLcode code, const char *url, struc
     case CURLE_SSL_CONNECT_ERROR:
         r = -EPROTO;
         break;
-    case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
+        r = strstr(k->errbuf, "CONNECT tunnel failed") || strstr(k->errbuf, "from proxy") ? -EHOSTUNREACH : -ECONNRESET;
+        break;
+    case CURLE_PARTIAL_FILE:
     case CURLE_SEND_ERROR:
     case CURLE_GOT_NOTHING:
     case CURLE_HTTP2:

@@ -6,6 +6,8 @@
     X(plan, "plan", "show what pipeline files say", "Pipelines")                                   \
     X(eval, "eval", "evaluate an expression of GitHub Actions", "Pipelines")                       \
     X(logs, "logs", "show an earlier run", "Pipelines")                                             \
+    X(build, "build", "build an image from a Dockerfile", "Images")                                 \
+    X(runner, "runner", "the images that jobs run in", "Images")                                    \
     X(completion, "completion", NULL, NULL)
 
 #define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);

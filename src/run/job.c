@@ -282,6 +282,11 @@ static int start_engine(struct jobx *x, const char *ca, struct err *e) {
     return r < 0 ? r : engine_listen(x->engine, sock, e);
 }
 
+/* A Bitbucket step has 4 GB times its size. */
+static uint64_t memory_of(const struct jobx *x) {
+    return x->bitbucket && x->pj->bb && x->pj->bb->size ? (uint64_t)x->pj->bb->size * (4ull << 30) : 0;
+}
+
 static int make_box(struct jobx *x, const char *ca, struct err *e) {
     struct mounts ms = {0};
     _cleanup_free_ char *sock = xasprintf("%s/docker.sock", x->scratch_path);
@@ -296,7 +301,7 @@ static int make_box(struct jobx *x, const char *ca, struct err *e) {
     if (ca)
         bind(&ms, open_path(ca), BOX_CA_BUNDLE, true);
     struct box_spec spec = {.name = x->leg->name, .layers = NULL, .hostname = "runner", .mounts = ms.m, .n_mounts = ms.n,
-                            .net = x->net, .limits = {x->rq->limits.memory, x->rq->limits.nano_cpus, x->rq->limits.pids, 0}};
+                            .net = x->net, .limits = {x->rq->limits.memory ? x->rq->limits.memory : memory_of(x), x->rq->limits.nano_cpus, x->rq->limits.pids, 0}};
     /* Layers of an image are bottom first, those of a box top first. */
     const char **layers = ARENA_ARRAY(x->a, const char *, x->image->layers.n + 1);
     for (size_t i = 0; i < x->image->layers.n; i++)
@@ -389,7 +394,9 @@ int job_setup(struct jobx *x, struct err *e) {
     if ((r = mount_client(x, e)) < 0)
         return err_wrap(e, r, "the docker client");
     x->has_bash = in_box(x, "/bin/bash") || in_box(x, "/usr/local/bin/bash");
-    return services_start(x, e);
+    if ((r = services_start(x, e)) < 0)
+        return r;
+    return x->bitbucket ? bitbucket_before(x, e) : 0;
 }
 
 void job_teardown(struct jobx *x) {
@@ -453,20 +460,23 @@ static void job_outputs(struct jobx *x) {
 
 static int prepare(struct jobx *x, struct err *e) {
     struct ctx c;
-    double minutes = 360;
+    double minutes;
     int r;
     job_paths(x);
     job_contexts(x);
     ctx_init(&c, x->a);
     ctx_leg(&c, x->leg);
-    if ((r = ctx_number(&c, &x->pj->timeout_minutes, 360, &minutes, e)) < 0)
+    if ((r = ctx_number(&c, &x->pj->timeout_minutes, x->bitbucket ? 120 : 360, &minutes, e)) < 0)
         return r;
     if (minutes > 0)
         x->deadline_ns = now_mono() + (uint64_t)(minutes * (double)MINUTE);
+    if (x->bitbucket) {
+        bitbucket_env(x);
+        return 0;
+    }
     if ((r = job_env(x, e)) < 0)
         return r;
-    if (!x->bitbucket)
-        default_env(x);
+    default_env(x);
     return 0;
 }
 
@@ -487,7 +497,10 @@ void job_body(struct leg *leg) {
         leg_fail(leg, atomic_load(&leg->cancel) ? OUT_CANCELLED : OUT_FAILURE, "%s", e.msg);
     } else {
         steps_run(&x);
-        job_outputs(&x);
+        if (x.bitbucket)
+            bitbucket_after(&x);
+        else
+            job_outputs(&x);
         if (x.status == OUT_FAILURE)
             services_logs(&x);
         leg->outcome = x.status == OUT_FAILURE         ? OUT_FAILURE

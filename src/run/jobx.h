@@ -71,6 +71,7 @@ struct jobx {
     struct service { const char *id; char cid[65]; bool started; } *services;
     size_t n_services;
     bool commands_echo;
+    char last_code[12];         /* Bitbucket: of the script, for its after-script */
 };
 
 /* --- telling ------------------------------------------------------------------------------- */
@@ -113,6 +114,11 @@ void steps_run(struct jobx *x);
 void step_ctx(struct jobx *x, struct ctx *c, struct arena *a);
 bool step_command(void *arg, const struct wcommand *c, struct sv line);
 void step_text(void *arg, struct sv lines);
+
+/* --- bitbucket.c ----------------------------------------------------------------------------- */
+void bitbucket_env(struct jobx *x);
+int bitbucket_before(struct jobx *x, struct err *e); /* clone, artifacts of earlier steps */
+void bitbucket_after(struct jobx *x);                /* artifacts, output variables */
 
 /* --- native actions -------------------------------------------------------------------------- */
 /* `with` holds strings. Returns 0 (outcome decided by the step's code: non-zero failed) or negative

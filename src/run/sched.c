@@ -124,7 +124,7 @@ static void job_single(struct job *j, enum outcome o, const struct err *why) {
     ctx_leg(&c, leg);
     leg->name = leg_title(&c, leg, NULL);
     emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name)});
-    if (why && why->msg[0])
+    if (why && why->msg[0] && o != OUT_HELD)
         emit_leg(leg, EV_ANNOTATION, &(struct event){.level = LEVEL_ERROR, .text = sv_from(why->msg), .at = why->at});
     leg_over(leg, o, why && why->msg[0] ? why->msg : NULL);
     j->state = JOB_LEGS;
@@ -194,6 +194,12 @@ static void decide(struct job *j) {
         }
     }
     size_t n = has ? m.n : 1;
+    /* A step that waits for a person is held back, unless it was asked for by name. */
+    if (j->pj->bb && j->pj->bb->manual && !strv_contains(&r->rq->jobs, j->pj->id)) {
+        err_set(&e, ERR_HELD, -EAGAIN, "trigger: manual; -j %s runs it", j->pj->id);
+        job_single(j, OUT_HELD, &e);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         leg_add(j, has ? m.legs[i] : NULL, (unsigned)i);
     for (size_t i = 0; i < n; i++) {
@@ -205,6 +211,8 @@ static void decide(struct job *j) {
         emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name)});
         if (ctx_bool(&lc, &j->pj->continue_on_error, false, &leg->continue_on_error, &e) < 0)
             leg->continue_on_error = false;
+        if (j->pj->bb && j->pj->bb->on_fail == 1)
+            leg->continue_on_error = true;
     }
     j->state = JOB_LEGS;
 }

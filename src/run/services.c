@@ -25,6 +25,20 @@ static void report_ports(struct jobx *x, struct service *s, const struct strv *p
     }
 }
 
+/* Bitbucket's services answer on localhost, on the ports that their image exposes. */
+static int expose_all(struct jobx *x, const char *ref, struct strv *ports, struct err *e) {
+    _cleanup_image_ struct image *i = NULL;
+    int r = image_get(x->rq->store, x->lease, ref, &x->pulls, &i, e);
+    if (r < 0)
+        return r;
+    for (size_t k = 0; k < i->config.exposed.n; k++) {
+        struct sv rest = sv_from(i->config.exposed.v[k]), port;
+        if (sv_split(&rest, '/', &port) && port.n)
+            strv_addf(ports, SV_FMT ":%s", SV_ARG(port), i->config.exposed.v[k]);
+    }
+    return 0;
+}
+
 static int start_one(struct jobx *x, struct ctx *c, const struct plan_container *pc, struct service *s, struct value *ctxs, struct err *e) {
     struct sv image, options, user, pass, cmd, entry;
     struct value *env;
@@ -45,6 +59,8 @@ static int start_one(struct jobx *x, struct ctx *c, const struct plan_container 
     _cleanup_strv_ struct strv ports = {0}, volumes = {0}, envv = {0};
     if ((r = ctx_list(c, &pc->ports, &ports, e)) < 0 || (r = ctx_list(c, &pc->volumes, &volumes, e)) < 0)
         return r;
+    if (x->bitbucket && (r = expose_all(x, image.p, &ports, e)) < 0)
+        return err_at(e, err_wrap(e, r, "service %s", pc->id), pc->at);
     for (size_t i = 0; i < env->n; i++)
         strv_addf(&envv, SV_FMT "=" SV_FMT, SV_ARG(env->keys[i]), SV_ARG(env->items[i]->str));
     strv_extend(&envv, (const char *const[]){NULL});

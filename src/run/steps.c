@@ -443,15 +443,23 @@ static int run_script(struct jobx *x, struct step *s, struct ctx *c, const struc
     }
     if (r >= 0) {
         jobx_env(x, own, &env);
-        strv_env_set(&env, "GITHUB_ACTION", s->id);
-        if ((r = fc_make(x, key, &env, e)) >= 0) {
+        if (x->bitbucket)
+            strv_env_set(&env, "BITBUCKET_EXIT_CODE", x->last_code);
+        else {
+            strv_env_set(&env, "GITHUB_ACTION", s->id);
+            r = fc_make(x, key, &env, e);
+        }
+        if (r >= 0) {
             struct exec_spec es = {.argv = (const char *const *)sh.argv.v, .envp = (const char *const *)env.v, .cwd = cwd, .user = x->user,
                                    .deadline_ns = minutes > 0 ? now_mono() + (uint64_t)(minutes * (double)MINUTE) : 0};
             int code = 1;
             enum exec_end end = EXEC_EXITED;
             r = jobx_exec(x, &es, &code, &end, e);
             output_end(x->out);
-            fc_take(x, key);
+            if (!x->bitbucket)
+                fc_take(x, key);
+            else if (!s->ps->after_script)
+                snprintf(x->last_code, sizeof x->last_code, "%d", r < 0 ? 1 : code);
             if (r >= 0)
                 conclude_exec(x, s, code, end, minutes);
         }

@@ -1,0 +1,320 @@
+/* Sending an image: its manifest is made (image_export), then every blob that the registry does not
+ * have is sent by one of several workers, then the manifest. A blob is asked for first (HEAD), then
+ * mounted from the repository it was pulled from when that is on the same registry, else uploaded in
+ * one PUT. An upload that breaks is begun anew, with growing pauses; the registry drops the torn one.
+ * Source: OCI distribution-spec v1.1, "Push". */
+#include "image/remote.h"
+
+#include "core/loop.h"
+
+#include <pthread.h>
+
+enum { UPLOAD_TRIES = 4, MAX_WORKERS = 16 };
+#define SECOND 1000000000ull
+
+struct push {
+    struct store *s;
+    struct remote *r;
+    const struct push_options *o;
+    char *mount_from;
+    struct arena a;
+    struct manifest m;
+    const struct descriptor **blobs;
+    size_t n_blobs;
+    pthread_mutex_t lock;
+    size_t next;
+    uint64_t sent;
+    int failed;
+    struct err err;
+};
+
+struct upload {
+    struct push *p;
+    const struct descriptor *d;
+    int fd;
+    uint64_t at;
+};
+
+static void say(const struct push *p, const char *digest, const char *what, uint64_t done, uint64_t total) {
+    if (p->o->progress && p->o->progress->fn)
+        p->o->progress->fn(p->o->progress->arg, digest, what, done, total);
+}
+
+static ssize_t on_read(void *arg, void *buf, size_t n) {
+    struct upload *u = arg;
+    ssize_t r;
+    n = (size_t)MIN((uint64_t)n, u->d->size - u->at);
+    do
+        r = n ? pread(u->fd, buf, n, (off_t)u->at) : 0;
+    while (r < 0 && errno == EINTR);
+    if (r < 0)
+        return -errno;
+    u->at += (uint64_t)r;
+    say(u->p, u->d->digest, "pushing", u->at, u->d->size);
+    return r;
+}
+
+static int on_rewind(void *arg) {
+    ((struct upload *)arg)->at = 0;
+    return 0;
+}
+
+static int exists(struct push *p, const struct descriptor *d, struct err *e) {
+    _cleanup_http_ struct http_resp resp = {0};
+    _cleanup_free_ char *url = xasprintf("/v2/%s/blobs/%s", remote_path(p->r), d->digest);
+    struct http_req rq = {.method = "HEAD"};
+    int q = remote_do(p->r, &rq, url, &resp, e);
+    return q < 0 ? q : resp.status == 200;
+}
+
+/* Where to send it: what the registry said, made absolute where it must be. Registries behind a
+ * TLS proxy say http:// of themselves. */
+static char *upload_address(const struct push *p, const char *location, const char *digest, struct err *e) {
+    const char *base = remote_base(p->r), *host = strstr(base, "://") + 3;
+    const char *plain = startswith(location, "http://");
+    bool secure = startswith(base, "https://") != NULL;
+    size_t n = strlen(host);
+    _cleanup_free_ char *url = NULL;
+    if (plain && secure && strncmp(plain, host, n) == 0 && (plain[n] == '/' || plain[n] == ':'))
+        url = xasprintf("https://%s", plain);
+    else
+        url = xstrdup(location);
+    if (secure && startswith(url, "http://")) {
+        err_set(e, ERR_NET, -EPROTO, "%s wants the upload sent to %.*s without TLS: refused", remote_host(p->r),
+                (int)strcspn(url + 7, "/?"), url + 7);
+        return NULL;
+    }
+    return xasprintf("%s%cdigest=%s", url, strchr(url, '?') ? '&' : '?', digest);
+}
+
+/* Begins an upload. 1: mounted, nothing to send; 0: *ret_url. */
+static int begin(struct push *p, const struct descriptor *d, char **ret_url, struct err *e) {
+    _cleanup_http_ struct http_resp resp = {0};
+    _cleanup_buf_ struct buf url = BUF_SMALL;
+    buf_addf(&url, "/v2/%s/blobs/uploads/", remote_path(p->r));
+    if (p->mount_from) {
+        buf_addf(&url, "?mount=%s&from=", d->digest);
+        buf_add_urlencoded(&url, sv_from(p->mount_from));
+    }
+    struct http_req rq = {.method = "POST"};
+    int q = remote_do(p->r, &rq, buf_str(&url), &resp, e);
+    if (q < 0)
+        return q;
+    if (resp.status == 201)
+        return 1;
+    const char *location = http_header(&resp, "location");
+    if (resp.status != 202 || !location)
+        return remote_error(p->r, &resp, e, "upload");
+    *ret_url = upload_address(p, location, d->digest, e);
+    return *ret_url ? 0 : -EPROTO;
+}
+
+static int upload_once(struct push *p, const struct descriptor *d, struct err *e) {
+    _cleanup_free_ char *url = NULL;
+    _cleanup_http_ struct http_resp resp = {0};
+    struct upload u = {.p = p, .d = d};
+    uint64_t size;
+    int q = begin(p, d, &url, e);
+    if (q != 0) {
+        if (q == 1)
+            say(p, d->digest, "mounted", d->size, d->size);
+        return q;
+    }
+    _cleanup_close_ int fd = u.fd = blob_open(p->s, d->digest, &size, e);
+    if (fd < 0)
+        return fd;
+    if (size != d->size)
+        return err_set(e, ERR_INTERNAL, -EIO, "blob %.19s has %llu bytes, the manifest says %llu", d->digest,
+                       (unsigned long long)size, (unsigned long long)d->size);
+    struct http_req rq = {.method = "PUT", .read = on_read, .read_arg = &u, .rewind = on_rewind, .body_size = size,
+                          .headers = {{"Content-Type", "application/octet-stream"}}, .n_headers = 1, .stall_timeout_ms = 120000};
+    q = remote_do(p->r, &rq, url, &resp, e);
+    if (q < 0)
+        return q;
+    if (resp.status / 100 != 2)
+        return remote_error(p->r, &resp, e, "upload");
+    pthread_mutex_lock(&p->lock);
+    p->sent += size;
+    pthread_mutex_unlock(&p->lock);
+    return 0;
+}
+
+static bool may_pass(int q) {
+    return q == -ECONNRESET || q == -ETIMEDOUT || q == -EREMOTEIO || q == -EAGAIN || q == -EIO || q == -ECONNREFUSED;
+}
+
+static bool cancelled(const struct push *p) { return p->o->cancel && *p->o->cancel; }
+
+static int push_blob(struct push *p, const struct descriptor *d, struct err *e) {
+    int q = exists(p, d, e);
+    if (q == 1)
+        say(p, d->digest, "exists", d->size, d->size);
+    if (q != 0)
+        return q < 0 ? err_wrap(e, q, "%.19s", d->digest) : 0;
+    for (unsigned i = 0;; i++) {
+        struct err now = {0};
+        q = upload_once(p, d, &now);
+        if (q >= 0)
+            return 0;
+        if (!may_pass(q) || i + 1 == UPLOAD_TRIES || cancelled(p)) {
+            if (e)
+                *e = now;
+            return err_wrap(e, q, "%.19s", d->digest);
+        }
+        say(p, d->digest, "retrying", 0, d->size);
+        uint64_t until = now_mono() + (SECOND << i);
+        while (now_mono() < until && !cancelled(p))
+            usleep(50000);
+    }
+}
+
+static void *blob_worker(void *arg) {
+    struct push *p = arg;
+    for (;;) {
+        pthread_mutex_lock(&p->lock);
+        size_t i = p->next;
+        bool stop = p->failed || i >= p->n_blobs || cancelled(p);
+        p->next += !stop;
+        pthread_mutex_unlock(&p->lock);
+        if (stop)
+            return NULL;
+        struct err e = {0};
+        int q = push_blob(p, p->blobs[i], &e);
+        if (q < 0) {
+            pthread_mutex_lock(&p->lock);
+            if (!p->failed) {
+                p->failed = q;
+                p->err = e;
+            }
+            pthread_mutex_unlock(&p->lock);
+        }
+    }
+}
+
+static void list_blobs(struct push *p) {
+    p->blobs = ARENA_ARRAY(&p->a, const struct descriptor *, p->m.n + 1);
+    for (size_t i = 0; i <= p->m.n; i++) {
+        const struct descriptor *d = i < p->m.n ? &p->m.entries[i] : &p->m.config;
+        bool twice = false;
+        for (size_t k = 0; k < p->n_blobs; k++)
+            twice = twice || streq(p->blobs[k]->digest, d->digest);
+        if (!twice)
+            p->blobs[p->n_blobs++] = d;
+    }
+}
+
+/* A repository of this registry that one of the layers was pulled from. */
+static void find_mount(struct push *p) {
+    for (size_t i = 0; i < p->n_blobs && !p->mount_from; i++) {
+        _cleanup_buf_ struct buf b = BUF_SMALL;
+        _cleanup_arena_ struct arena a = {0};
+        struct json *j;
+        if (rec_get(p->s, "blobfrom", p->blobs[i]->digest, &b) != 1 || json_parse(&a, buf_sv(&b), &j, NULL) < 0)
+            continue;
+        const char *path = json_get_str(j, "path", "");
+        if (streq(json_get_str(j, "base", ""), remote_base(p->r)) && *path && !streq(path, remote_path(p->r)))
+            p->mount_from = xstrdup(path);
+    }
+    if (p->mount_from)
+        remote_mount_from(p->r, p->mount_from);
+}
+
+static int push_blobs(struct push *p, struct err *e) {
+    pthread_t threads[MAX_WORKERS];
+    size_t n = 0, want = MIN(p->o->parallel ? p->o->parallel : 4u, (unsigned)MAX_WORKERS);
+    while (n + 1 < MIN(p->n_blobs, want) && pthread_create(&threads[n], NULL, blob_worker, p) == 0)
+        n++;
+    blob_worker(p);
+    for (size_t i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+    if (p->failed && e)
+        *e = p->err;
+    if (!p->failed && cancelled(p))
+        return err_set(e, ERR_CANCELLED, -ECANCELED, "cancelled");
+    return p->failed;
+}
+
+static int push_manifest(struct push *p, struct sv text, const char *tag, const char *digest, struct err *e) {
+    _cleanup_http_ struct http_resp resp = {0};
+    _cleanup_free_ char *url = xasprintf("/v2/%s/manifests/%s", remote_path(p->r), tag);
+    struct http_req rq = {.method = "PUT", .body = text, .headers = {{"Content-Type", p->m.media_type}}, .n_headers = 1};
+    int q = remote_do(p->r, &rq, url, &resp, e);
+    if (q < 0)
+        return q;
+    if (resp.status / 100 != 2)
+        return remote_error(p->r, &resp, e, "manifest");
+    const char *said = http_header(&resp, "docker-content-digest");
+    if (said && digest_valid(sv_from(said)) && !streq(said, digest))
+        return err_set(e, ERR_NET, -EBADMSG, "%s stored another manifest (%s) than was sent", remote_host(p->r), said);
+    return 0;
+}
+
+static int push_all(struct push *p, const struct image_ref *ref, struct sv text, const char *digest, struct err *e) {
+    struct remote_options ro = {.conf = p->o->conf, .registry = ref->registry, .path = ref->path, .push = true, .cancel = p->o->cancel};
+    int q = manifest_parse(&p->a, text, &p->m, e);
+    if (q == 0)
+        q = remote_new(&p->r, &ro, e);
+    if (q < 0)
+        return q;
+    list_blobs(p);
+    find_mount(p);
+    q = push_blobs(p, e);
+    if (q == 0)
+        q = push_manifest(p, text, ref->tag, digest, e);
+    return q;
+}
+
+int image_push(struct store *s, struct lease *l, const char *id, const char *name, const struct push_options *o,
+               char digest[DIGEST_LEN + 1], uint64_t *ret_sent, struct err *e) {
+    struct image_ref ref;
+    struct push p = {.s = s, .o = o};
+    _cleanup_buf_ struct buf text = BUF_MAX(MANIFEST_MAX);
+    char found[DIGEST_LEN + 1];
+    int q = ref_parse(name, &ref, e);
+    if (q < 0)
+        return q;
+    if (ref.digest[0])
+        return err_set(e, ERR_USER, -EINVAL, "push %s: an image is pushed by tag, not by digest", name);
+    if (o->conf && o->conf->offline)
+        return err_set(e, ERR_NET, -ENETDOWN, "push %s: there is no network (--offline)", name);
+    q = image_export(s, l, id, o->zstd, o->progress, found, &text, NULL, e);
+    if (q < 0)
+        return err_wrap(e, q, "push %s", name);
+    pthread_mutex_init(&p.lock, NULL);
+    q = push_all(&p, &ref, buf_sv(&text), found, e);
+    pthread_mutex_destroy(&p.lock);
+    remote_free(p.r);
+    free(p.mount_from);
+    arena_done(&p.a);
+    if (q < 0)
+        return err_wrap(e, q, "push %s", name);
+    memcpy(digest, found, sizeof found);
+    if (ret_sent)
+        *ret_sent = p.sent;
+    return 0;
+}
+
+int registry_login(const char *auth_file, const char *registry, const char *user, const char *pass, bool verify,
+                   const struct registry_conf *conf, struct err *e) {
+    if (!user || !*user || !pass || !*pass)
+        return err_set(e, ERR_USER, -EINVAL, "login %s: a user name and a password are needed", registry);
+    if (verify) {
+        struct remote *r;
+        _cleanup_http_ struct http_resp resp = {0};
+        struct remote_options ro = {.conf = conf, .registry = registry, .username = user, .password = pass};
+        struct http_req rq = {.no_redirect = true};
+        int q = remote_new(&r, &ro, e);
+        if (q == 0) {
+            q = remote_do(r, &rq, "/v2/", &resp, e);
+            if (q == 0 && resp.status != 200) {
+                q = remote_error(r, &resp, e, "login");
+                if (e && e->kind == ERR_AUTH)
+                    err_set(e, ERR_AUTH, q, "%s refused the user name or the password", registry);
+            }
+            remote_free(r);
+        }
+        if (q < 0)
+            return err_wrap(e, q, "login %s", registry);
+    }
+    return credential_store(auth_file, registry, user, pass, e);
+}
