@@ -8,6 +8,7 @@
     X(logs, "logs", "show an earlier run", "Pipelines")                                             \
     X(build, "build", "build an image from a Dockerfile", "Images")                                 \
     X(runner, "runner", "the images that jobs run in", "Images")                                    \
+    X(doctor, "doctor", "tell what this host can do, and what mends the rest", "Host")               \
     X(completion, "completion", NULL, NULL)
 
 #define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);
