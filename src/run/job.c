@@ -5,6 +5,7 @@
  * folder in the job's scratch, so that scripts, file commands, the event and the docker socket are
  * written from here without asking the box; its files belong to the box's `runner` as the host sees
  * that id. The workspace in it is empty until a checkout covers it. */
+#include "run/dlcache.h"
 #include "run/jobx.h"
 
 #include "base/hostenv.h"
@@ -394,6 +395,7 @@ int job_setup(struct jobx *x, struct err *e) {
     if ((r = mount_client(x, e)) < 0)
         return err_wrap(e, r, "the docker client");
     x->has_bash = in_box(x, "/bin/bash") || in_box(x, "/usr/local/bin/bash");
+    dlcache_setup(x);
     if ((r = services_start(x, e)) < 0)
         return r;
     return x->bitbucket ? bitbucket_before(x, e) : 0;
