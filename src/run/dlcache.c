@@ -38,8 +38,7 @@ static void merge(int from, int to, unsigned depth) {
         if (streq(en->d_name, ".") || streq(en->d_name, "..") || fstatat(from, en->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
         if (S_ISREG(st.st_mode) && st.st_nlink == 1) {
-            if (syscall(SYS_renameat2, from, en->d_name, to, en->d_name, 1u /* RENAME_NOREPLACE */) == 0)
-                fchmodat(to, en->d_name, 0644, 0);
+            syscall(SYS_renameat2, from, en->d_name, to, en->d_name, 1u /* RENAME_NOREPLACE */);
         } else if (S_ISDIR(st.st_mode)) {
             mkdirat(to, en->d_name, 0755);
             _cleanup_close_ int f = openat(from, en->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
