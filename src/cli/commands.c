@@ -9,6 +9,9 @@
     X(build, "build", "build an image from a Dockerfile", "Images")                                 \
     X(runner, "runner", "the images that jobs run in", "Images")                                    \
     X(doctor, "doctor", "tell what this host can do, and what mends the rest", "Host")               \
+    X(image, "image", "images of the store: ls, inspect, history, tag, rm, save, load", "Images")  \
+    X(prune, "prune", "free what nothing needs any more", "The store")                             \
+    X(system, "system", "system df: what the store holds", "The store")                            \
     X(completion, "completion", NULL, NULL)
 
 #define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);
