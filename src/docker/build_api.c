@@ -220,7 +220,7 @@ static void run(struct bld *x) {
     x->q.no_cache_filter = x->nocache.n ? (const char *const *)x->nocache.v : NULL;
     x->q.target = x->target;
     x->q.source_date_epoch = -1;
-    x->q.net = g->o.net;
+    x->q.net = g->o.net; /* of its own when that is NULL */
     x->q.pulls = &x->pulls;
     x->q.env_passthrough = g->o.env_passthrough;
     x->q.ca_bundle = g->o.ca_bundle;

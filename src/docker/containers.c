@@ -114,7 +114,7 @@ static void cleanup_work(void *arg) {
     struct cleanup *k = arg;
     for (size_t i = 0; i < k->n; i++)
         if (k->ports[i].got)
-            (void)net_unpublish(k->c->g->o.net, k->ports[i].got, k->ports[i].proto);
+            ctr_unpublish(k->c->g, &k->ports[i]);
     (void)box_kill_all(k->c->box, SIGKILL);
 }
 

@@ -474,6 +474,8 @@ static int make_box(struct ctr *c, struct err *e) {
     int scratch = lease_scratch(g->o.lease, e);
     if (scratch < 0)
         return scratch;
+    if (!streq(c->network, "none") && (r = engine_net(g, e)) < 0)
+        return r;
     for (size_t i = 0; i < c->n_mounts && r >= 0; i++) {
         struct ctr_mount *m = &c->mounts[i];
         struct box_mount *b = &mounts[n];
@@ -603,6 +605,13 @@ int ctr_create(struct engine *g, struct sv body, const char *name, struct strv *
 
 static int pipe_pair(int p[2]) { return pipe2(p, O_CLOEXEC) < 0 ? -errno : 0; }
 
+void ctr_unpublish(struct engine *g, const struct port_map *p) {
+    if (g->o.job)
+        (void)net_unpublish(g->o.net, p->got, p->proto);
+    else
+        (void)net_unpublish_host(g->o.net, p->got, p->proto);
+}
+
 static int publish_ports(struct ctr *c, struct started *s, struct err *e) {
     struct engine *g = c->g;
     const char *ip = box_ip(c->box);
@@ -620,7 +629,7 @@ static int publish_ports(struct ctr *c, struct started *s, struct err *e) {
         if (r < 0) {
             for (size_t k = 0; k < i; k++)
                 if (s->ports[k].got)
-                    (void)net_unpublish(g->o.net, s->ports[k].got, s->ports[k].proto);
+                    ctr_unpublish(g, &s->ports[k]);
             return err_wrap(e, r, "driver failed programming external connectivity on endpoint %s", c->name);
         }
     }
@@ -659,7 +668,7 @@ int ctr_start_work(struct ctr *c, struct started *s, struct err *e) {
         fd_close(err[0]);
         for (size_t k = 0; k < c->n_ports; k++)
             if (s->ports[k].got)
-                (void)net_unpublish(c->g->o.net, s->ports[k].got, s->ports[k].proto);
+                ctr_unpublish(c->g, &s->ports[k]);
         return r;
     }
     s->fd[0] = in[1];

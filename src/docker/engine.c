@@ -293,6 +293,7 @@ int engine_new(struct engine **ret, const struct engine_options *o, struct err *
         g->pulls.conf = &g->no_conf;
     g->pulls.cancel = &g->cancel;
     pthread_mutex_init(&g->mu, NULL);
+    pthread_mutex_init(&g->net_mu, NULL);
     pthread_cond_init(&g->changed, NULL);
     random_id(g->net_id, 64);
     g->events = BUF_MAX(1u << 20);
@@ -328,9 +329,25 @@ void engine_set_job(struct engine *g, struct box *job) {
     pthread_mutex_unlock(&g->mu);
 }
 
+int engine_net(struct engine *g, struct err *e) {
+    int r = 0;
+    pthread_mutex_lock(&g->net_mu);
+    if (!g->o.net && !g->o.own_net)
+        r = err_set(e, ERR_INTERNAL, -ENONET, "the engine has no network");
+    else if (!g->o.net) {
+        const struct net_options o = {.mode = NET_AUTO, .name = "docker"};
+        r = net_new(g->o.store, g->o.lease, &o, &g->own_net, e);
+        if (r >= 0)
+            g->o.net = g->own_net;
+    }
+    pthread_mutex_unlock(&g->net_mu);
+    return r;
+}
+
 int engine_idle(struct engine *g) {
     pthread_mutex_lock(&g->mu);
-    bool kept = g->ctrs.live || g->volumes.live || g->networks.live || g->jobs;
+    bool kept = g->ctrs.live || g->volumes.live || g->networks.live || g->jobs || g->subs ||
+                now_mono() - g->last_use < 1000000000ull;
     pthread_mutex_unlock(&g->mu);
     return kept ? 0 : 1;
 }
@@ -408,6 +425,9 @@ void engine_free(struct engine *g) {
         unlink(g->socket);
     free(g->socket);
     buf_done(&g->events);
+    if (g->own_net)
+        net_free(g->own_net);
+    pthread_mutex_destroy(&g->net_mu);
     pthread_cond_destroy(&g->changed);
     pthread_mutex_destroy(&g->mu);
     free(g);

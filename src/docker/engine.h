@@ -15,6 +15,7 @@ struct engine_options {
     struct lease *lease;
     struct loop *loop;           /* serves on it */
     struct box_net *net;
+    bool own_net;                /* net is NULL: makes one of its own when the first container needs it */
     struct box *job;             /* whose paths -v means; NULL = the host's (outside a job) */
     const struct pull_options *pulls;
     const char *const *env_passthrough; const char *ca_bundle; /* as for builds */
@@ -33,6 +34,8 @@ struct engine_options {
 int engine_new(struct engine **ret, const struct engine_options *o, struct err *e);
 /* Listens on a unix socket path (host side; it is mounted into the job). */
 int engine_listen(struct engine *g, const char *socket_path, struct err *e);
+/* 1 when it keeps nothing: no container, volume, network, nor work under way. */
+int engine_idle(struct engine *g);
 void engine_set_job(struct engine *g, struct box *job);
 /* From any thread: stops and removes everything of it. */
 void engine_free(struct engine *g);

@@ -153,7 +153,7 @@ struct ctr {
     enum ctr_state state;
     int exit_code, pid;
     bool oom;
-    char error[400];
+    char error[1000];
     uint64_t created, started, finished;
     struct box *box;
     struct box_proc *proc;
@@ -202,6 +202,8 @@ struct engine {
     struct map volumes; /* name -> volume */
     struct map networks;
     char net_id[65];
+    struct box_net *own_net;
+    pthread_mutex_t net_mu;
     char *socket;
     struct buf events; /* the last ones, JSON lines */
     struct ev_sub *subs;
@@ -220,7 +222,7 @@ int status_of(const struct err *e);
 void reply_empty(struct httpd_req *rq, int status);
 void reply_not_yet(struct httpd_req *rq, const char *what);
 bool query_bool(struct httpd_req *rq, const char *key, bool dflt);
-int engine_idle(struct engine *g); /* nothing is kept */
+int engine_net(struct engine *g, struct err *e); /* makes the network when it is absent; blocking */
 void time_json(struct json_w *w, const char *key, uint64_t ns);
 void labels_json(struct json_w *w, const char *key, const struct strv *labels);
 /* filters={"k":["v"]} or {"k":{"v":true}}: parsed; NULL without. */
@@ -244,6 +246,7 @@ struct started {
     int fd[3];
     struct port_map ports[64];
 };
+void ctr_unpublish(struct engine *g, const struct port_map *p);
 int ctr_start_work(struct ctr *c, struct started *s, struct err *e);
 void ctr_start_done(struct ctr *c, struct started *s);
 void ctr_start_failed(struct ctr *c, const struct err *e, int code);
