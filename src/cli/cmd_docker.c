@@ -52,6 +52,7 @@ static void idle_check(struct loop *l, void *arg) {
 
 static void on_signal(struct loop *l, int signo, void *arg) { loop_stop(l, 0); }
 
+int cmd_engine(int argc, char **argv);
 int cmd_engine(int argc, char **argv) {
     const char *socket = NULL, *lock = NULL;
     const struct opt items[] = {
@@ -174,6 +175,7 @@ static int exec_client(int argc, char **argv, const char *sock, struct err *e) {
     return err_errno(e, r, "the docker client");
 }
 
+int cmd_docker(int argc, char **argv);
 int cmd_docker(int argc, char **argv) {
     char dir[120], sock[140], lock[140], spawn[140];
     struct err e = {0};

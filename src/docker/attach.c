@@ -130,7 +130,7 @@ static void attached_gone(void *arg) { attached_free(arg); }
 void ctr_attach(struct engine *g, struct httpd_req *rq, struct ctr *c) {
     bool in = query_bool(rq, "stdin", false), out = query_bool(rq, "stdout", false), err = query_bool(rq, "stderr", false);
     bool stream = query_bool(rq, "stream", false), logs = query_bool(rq, "logs", false);
-    struct buf early = {0};
+    struct buf early = BUF_MAX(1u << 20);
     int fd = -1;
     int r = httpd_hijack(rq, c->tty ? "application/vnd.docker.raw-stream" : "application/vnd.docker.multiplexed-stream", &fd, &early);
     if (r < 0) {

@@ -228,7 +228,7 @@ static void start_done(struct loop *l, void *arg) {
     }
     exec_event(x, "exec_start");
     if (rq && !x->detach) {
-        struct buf early = {0};
+        struct buf early = BUF_MAX(1u << 20);
         int fd = -1;
         if (httpd_hijack(rq, x->tty ? "application/vnd.docker.raw-stream" : "application/vnd.docker.multiplexed-stream", &fd, &early) < 0)
             reply_err(rq, 500, "the connection cannot be taken over");
