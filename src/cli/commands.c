@@ -12,7 +12,7 @@
     X(image, "image", "images of the store: ls, inspect, history, tag, rm, save, load", "Images")  \
     X(prune, "prune", "free what nothing needs any more", "The store")                             \
     X(system, "system", "system df: what the store holds", "The store")                            \
-    X(docker, "docker", "docker's commands on slipway's own engine", "Images and containers")         \
+    X(docker, "docker", "docker's commands on slipway's own engine", "Images")                           \
     X(engine, "__engine", NULL, NULL)                                                               \
     X(completion, "completion", NULL, NULL)
 
