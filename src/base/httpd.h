@@ -32,10 +32,12 @@ const char *httpd_header(const struct httpd_req *rq, const char *name);
 void *httpd_server_arg(const struct httpd_req *rq);
 int httpd_peer_pid(const struct httpd_req *rq); /* SO_PEERCRED of a unix client, or 0 */
 
-/* Request body. Whole: collected up to max, then fn (with ok=false past max: 413 was sent). */
+/* Request body. Whole: collected up to max, then fn. ok=false: past max (413 is sent), malformed
+ * (400 is sent) or the client is gone; the exchange is over with that call, do not answer. */
 typedef void (*httpd_body_fn)(struct httpd_req *rq, struct sv body, bool ok, void *arg);
 void httpd_collect(struct httpd_req *rq, size_t max, httpd_body_fn fn, void *arg);
-/* Into a descriptor (a temporary file or pipe) by a worker; done with the byte count or -errno. */
+/* Into a descriptor (a temporary file or pipe; duplicated) by a worker; done with the byte count or
+ * -errno. After -EFBIG, -EBADMSG and -ECONNRESET the exchange is over, after others fn answers. */
 typedef void (*httpd_spool_fn)(struct httpd_req *rq, int r, uint64_t size, void *arg);
 void httpd_spool(struct httpd_req *rq, int fd, uint64_t max, httpd_spool_fn fn, void *arg);
 
@@ -52,7 +54,9 @@ void httpd_start(struct httpd_req *rq, int status);
 int httpd_write(struct httpd_req *rq, struct sv data);
 void httpd_on_drain(struct httpd_req *rq, void (*fn)(struct httpd_req *rq, void *arg), void *arg);
 void httpd_finish(struct httpd_req *rq);
-/* Called when the client goes away before httpd_finish; the exchange is dead afterwards. */
+/* Called when the client goes away before httpd_finish (after the body's fn, when one is waiting);
+ * the exchange is dead afterwards. Who takes a request along without this may still finish it
+ * later: the answer then goes nowhere. */
 void httpd_on_abort(struct httpd_req *rq, void (*fn)(struct httpd_req *rq, void *arg), void *arg);
 /* Takes the connection: writes 101 (when the client sent Upgrade) or a raw 200 head with
  * content_type, gives the non-blocking descriptor and what was read past the head (caller frees).

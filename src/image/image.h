@@ -101,6 +101,9 @@ struct pull_options {
 };
 /* Finds locally or pulls; all layers unpacked. */
 int image_get(struct store *s, struct lease *l, const char *ref, const struct pull_options *o, struct image **ret, struct err *e);
+/* An image whose manifest and blobs are in the store already (pushed to the embedded registry):
+ * unpacks, registers. 1. */
+int image_from_store(struct store *s, struct lease *l, const struct image_ref *ref, const char *manifest, struct image **ret, struct err *e);
 struct push_options {
     const struct registry_conf *conf;
     const struct image_progress *progress;

@@ -15,10 +15,11 @@
 
 enum { WORKERS = 4, INDEX_DEPTH = 3, CONFIG_MAX = 8 << 20 };
 
-/* Where an image comes from: one of the two is set. */
+/* Where an image comes from: one of the three is set. */
 struct source {
     struct remote *remote;
     struct layout *layout;
+    const char *local; /* a manifest that is in the store */
     bool any; /* layout: a stand-in's, whatever its name */
 };
 
@@ -45,6 +46,10 @@ struct pull {
 static const char *or_else(const char *s, const char *dflt) { return s && *s ? s : dflt; }
 
 static int get_manifest(struct pull *p, const char *digest, struct buf *b, char found[DIGEST_LEN + 1], struct err *e) {
+    if (p->src->local) {
+        memcpy(found, digest ? digest : p->src->local, DIGEST_LEN + 1);
+        return blob_read(p->s, found, b, e);
+    }
     if (p->src->layout) {
         struct image_ref ref = *p->ref;
         if (digest) {
@@ -83,6 +88,8 @@ static int get_blob(struct pull *p, const struct descriptor *d, struct err *e) {
     int r = lease_use(p->l, d->digest);
     if (r < 0)
         return err_errno(e, r, "lease");
+    if (p->src->local)
+        return blob_has(p->s, d->digest) ? 0 : err_set(e, ERR_NOTFOUND, -ENOENT, "blob %s is not in the store", d->digest);
     return p->src->layout ? copy_blob(p, d->digest, d->size, e) : remote_blob(p->src->remote, p->s, d->digest, d->size, p->o->progress, e);
 }
 
@@ -268,8 +275,9 @@ static int pull_from(struct pull *base, struct source *src, struct err *e) {
         r = get_layers(&p, &snaps, e);
     if (r == 0)
         r = image_register(p.s, p.id, p.top, &snaps, standin_note(&p), e);
-    if (r == 0)
+    if (r == 0 && p.full)
         r = image_tag(p.s, p.id, p.full, e);
+    memcpy(base->id, p.id, sizeof p.id);
     pthread_mutex_destroy(&p.lock);
     image_config_done(&p.config);
     arena_done(&p.a);
@@ -376,4 +384,12 @@ int image_get(struct store *s, struct lease *l, const char *name, const struct p
         return err_wrap(e, r, "pull %s", name);
     r = image_find(s, l, buf_str(&full), ret, e);
     return r == 1 ? 0 : r < 0 ? r : err_set(e, ERR_INTERNAL, -ENOENT, "%s is not there after its pull", name);
+}
+
+int image_from_store(struct store *s, struct lease *l, const struct image_ref *ref, const char *manifest, struct image **ret, struct err *e) {
+    struct pull_options o = {0};
+    struct source src = {.local = manifest};
+    struct pull p = {.s = s, .l = l, .o = &o, .ref = ref};
+    int r = pull_from(&p, &src, e);
+    return r < 0 ? r : image_find(s, l, p.id, ret, e);
 }

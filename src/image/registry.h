@@ -1,6 +1,8 @@
 #pragma once
 /* The embedded registry (OCI distribution-spec v1.1), on the store's blobs. Repositories and tags
- * are records "registry": full name -> manifest. Pushes captured in a run land here under their
+ * are records "registry": "NAME:TAG" -> {manifest, size, run}, "NAME@DIGEST" -> {media, size, type,
+ * subject}; "captured": "RUN NAME:TAG" -> {manifest}. Blobs are the store's, shared by all
+ * repositories. Pushes captured in a run land here under their
  * full name (docker.io/team/app). Served on an httpd by registry_handle; repository paths are the
  * full name ("docker.io/team/app"), and unambiguous short ones too. */
 #include "base/httpd.h"
@@ -18,3 +20,5 @@ int registry_capture(struct store *s, struct lease *l, const char *id, const cha
 int registry_find(struct store *s, struct lease *l, const struct image_ref *ref, const char *run_id, struct image **ret, struct err *e);
 typedef int (*registry_each_fn)(const char *ref, const char *digest, uint64_t size, const char *run_id, void *arg);
 int registry_each(struct store *s, registry_each_fn fn, void *arg);
+/* For store_prune: marks what the registry's tags and manifests hold. */
+int registry_reach(struct store *s, void (*mark)(void *m, const char *what), void *m, void *arg);

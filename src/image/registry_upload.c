@@ -1,0 +1,277 @@
+/* Upload sessions: a nameless temporary file each, in the scratch of the registry's lease, so that
+ * nothing of an unfinished upload outlives the process. One request at a time per session. The last
+ * one (PUT with a digest) turns the file into a blob, on a worker. */
+#include "image/registry_internal.h"
+
+#include "core/fs.h"
+#include "core/loop.h"
+
+#include <fcntl.h>
+
+#define IDLE_NS (3600ull * 1000000000)
+
+struct upload {
+    struct upload *next;
+    struct registry *r;
+    char id[33];
+    char *name;
+    int fd;
+    uint64_t size;
+    bool busy, gone; /* gone: deleted while busy */
+    uint64_t used_ns;
+};
+
+static void upload_free(struct upload *u) {
+    fd_close(u->fd);
+    free(u->name);
+    free(u);
+}
+
+static void unlink_upload(struct upload *u) {
+    for (struct upload **p = &u->r->uploads; *p; p = &(*p)->next)
+        if (*p == u) {
+            *p = u->next;
+            u->r->n_uploads--;
+            break;
+        }
+}
+
+void uploads_free(struct registry *r) {
+    while (r->uploads) {
+        struct upload *u = r->uploads;
+        unlink_upload(u);
+        upload_free(u);
+    }
+}
+
+static void sweep(struct registry *r) {
+    uint64_t now = now_mono();
+    for (struct upload *u = r->uploads, *next; u; u = next) {
+        next = u->next;
+        if (!u->busy && now - u->used_ns > IDLE_NS) {
+            unlink_upload(u);
+            upload_free(u);
+        }
+    }
+}
+
+static struct upload *upload_new(struct op *op) {
+    struct registry *r = op->r;
+    struct err e = {0};
+    sweep(r);
+    if (r->n_uploads >= UPLOADS_MAX) {
+        op_error(op, 429, "TOOMANYREQUESTS", "too many unfinished uploads");
+        return NULL;
+    }
+    int dir = lease_scratch(r->lease, &e);
+    int fd = dir < 0 ? dir : openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        op_error(op, 500, "UNKNOWN", "no room for an upload: %s", e.msg[0] ? e.msg : strerror(errno));
+        return NULL;
+    }
+    struct upload *u = xcalloc(1, sizeof *u);
+    u->r = r;
+    u->fd = fd;
+    u->name = xstrdup(op->name);
+    u->used_ns = now_mono();
+    random_id(u->id, 32);
+    u->next = r->uploads;
+    r->uploads = u;
+    r->n_uploads++;
+    return u;
+}
+
+static void progress_headers(struct op *op, const struct upload *u) {
+    op_header(op, "Location", "/v2/%s/blobs/uploads/%s", u->name, u->id);
+    op_header(op, "Range", "0-%llu", (unsigned long long)(u->size ? u->size - 1 : 0));
+    op_header(op, "Docker-Upload-Uuid", "%s", u->id);
+}
+
+static void release(struct op *op) {
+    struct upload *u = op->up;
+    op->up = NULL;
+    if (!u)
+        return;
+    u->busy = false;
+    u->used_ns = now_mono();
+    if (u->gone || op->leave_up) {
+        unlink_upload(u);
+        upload_free(u);
+    }
+}
+
+/* --- the end of an upload, on a worker ----------------------------------------------------- */
+
+static void commit(struct op *op) {
+    struct upload *u = op->up;
+    enum { CHUNK = 256 << 10 };
+    _cleanup_free_ char *chunk = xmalloc(CHUNK);
+    struct blob_writer *w;
+    struct err e = {0};
+    char found[DIGEST_LEN + 1] = "";
+    lease_use(op->r->lease, op->digest);
+    int r = blob_begin(op->r->s, &w, &e);
+    if (r < 0) {
+        op_error(op, 500, "UNKNOWN", "%s", e.msg);
+        return;
+    }
+    for (uint64_t at = 0; at < u->size && r >= 0;) {
+        ssize_t n = pread(u->fd, chunk, CHUNK, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        r = n < 0 ? -errno : n == 0 ? -EIO : blob_write(w, chunk, (size_t)n);
+        at += n > 0 ? (uint64_t)n : 0;
+    }
+    if (r < 0)
+        blob_abort(w);
+    else
+        r = blob_commit(w, op->digest, found, &e);
+    if (r == -EBADMSG) {
+        op_error(op, 400, "DIGEST_INVALID", "%s", e.msg);
+    } else if (r < 0) {
+        op_error(op, r == -ENOSPC ? 507 : 500, "UNKNOWN", "%s", e.msg[0] ? e.msg : strerror(-r));
+    } else {
+        op->status = 201;
+        op_header(op, "Location", "/v2/%s/blobs/%s", op->name, found);
+        op_header(op, "Docker-Content-Digest", "%s", found);
+    }
+    op->leave_up = true; /* done, or spoilt */
+}
+
+static void commit_done(struct loop *l, void *arg) {
+    struct op *op = arg;
+    release(op);
+    op_answer(op);
+}
+
+static void commit_work(void *arg) { commit(arg); }
+
+/* --- bodies -------------------------------------------------------------------------------- */
+
+static void spooled(struct httpd_req *rq, int r, uint64_t size, void *arg) {
+    struct op *op = arg;
+    struct upload *u = op->up;
+    if (r < 0) {
+        /* What arrived before the break stays: the client may ask and go on. */
+        off_t end = lseek(u->fd, 0, SEEK_END);
+        u->size = end > 0 ? (uint64_t)end : 0;
+        if (r == -ECONNRESET || r == -EFBIG || r == -EBADMSG) { /* the exchange is over */
+            httpd_on_abort(rq, NULL, NULL);
+            op->rq = NULL;
+        }
+        op_error(op, r == -ENOSPC ? 507 : 500, "BLOB_UPLOAD_INVALID", "%s", strerror(-r));
+        release(op);
+        op_answer(op);
+        return;
+    }
+    u->size += size;
+    if (op->digest) {
+        loop_work(op->r->l, commit_work, commit_done, op);
+        return;
+    }
+    progress_headers(op, u);
+    op->status = 202;
+    release(op);
+    op_answer(op);
+}
+
+static void take_body(struct op *op) {
+    struct upload *u = op->up;
+    u->busy = true;
+    if (lseek(u->fd, (off_t)u->size, SEEK_SET) < 0 || ftruncate(u->fd, (off_t)u->size) < 0) {
+        op_error(op, 500, "UNKNOWN", "%s", strerror(errno));
+        release(op);
+        op_answer(op);
+        return;
+    }
+    httpd_spool(op->rq, u->fd, UINT64_MAX / 2, spooled, op);
+}
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+static bool digest_given(struct op *op) {
+    if (digest_valid(sv_from(op->digest)))
+        return true;
+    op_error(op, 400, "DIGEST_INVALID", "not a sha256 digest");
+    return false;
+}
+
+void upload_begin(struct op *op) {
+    if (op->mount && digest_valid(sv_from(op->mount))) {
+        lease_use(op->r->lease, op->mount);
+        if (blob_has(op->r->s, op->mount)) {
+            op->status = 201;
+            op_header(op, "Location", "/v2/%s/blobs/%s", op->name, op->mount);
+            op_header(op, "Docker-Content-Digest", "%s", op->mount);
+            op_answer(op);
+            return;
+        }
+    }
+    if ((op->digest && !digest_given(op)) || !(op->up = upload_new(op))) {
+        op_answer(op);
+        return;
+    }
+    if (op->digest) { /* all in one */
+        take_body(op);
+        return;
+    }
+    progress_headers(op, op->up);
+    op->up = NULL;
+    op->status = 202;
+    op_answer(op);
+}
+
+/* "a-b" must begin where the last chunk ended. */
+static bool in_order(struct op *op, const struct upload *u) {
+    const char *h = httpd_header(op->rq, "content-range");
+    uint64_t from, to;
+    if (!h)
+        return true;
+    struct sv spec = sv_from(startswith(h, "bytes ") ? h + 6 : h);
+    ssize_t dash = sv_chr(spec, '-');
+    return dash > 0 && sv_u64(sv_sub(spec, 0, (size_t)dash), INT64_MAX, &from) == 0 &&
+           sv_u64(sv_sub(spec, (size_t)dash + 1, spec.n), INT64_MAX, &to) == 0 && from == u->size && to >= from;
+}
+
+static struct upload *find(struct op *op) {
+    for (struct upload *u = op->r->uploads; u; u = u->next)
+        if (!u->gone && streq(u->id, op->ref) && streq(u->name, op->name))
+            return u;
+    return NULL;
+}
+
+void upload_handle(struct op *op) {
+    struct upload *u = find(op);
+    bool patch = streq(op->method, "PATCH"), put = streq(op->method, "PUT");
+    if (!u) {
+        op_error(op, 404, "BLOB_UPLOAD_UNKNOWN", "no such upload");
+    } else if (streq(op->method, "DELETE")) {
+        op->status = 204;
+        u->gone = true;
+        if (!u->busy) {
+            unlink_upload(u);
+            upload_free(u);
+        }
+    } else if (u->busy) {
+        op_error(op, 409, "BLOB_UPLOAD_INVALID", "this upload is busy with another request");
+    } else if (streq(op->method, "GET")) {
+        op->status = 204;
+        progress_headers(op, u);
+    } else if (!patch && !put) {
+        op_error(op, 405, "UNSUPPORTED", "%s is not supported here", op->method);
+    } else if (!in_order(op, u)) {
+        progress_headers(op, u);
+        op_error(op, 416, "BLOB_UPLOAD_INVALID", "the chunk does not begin where the last one ended");
+    } else if (put && !op->digest) {
+        op_error(op, 400, "DIGEST_INVALID", "a digest is needed");
+    } else if (!put || digest_given(op)) {
+        if (patch) {
+            free(op->digest);
+            op->digest = NULL;
+        }
+        op->up = u;
+        take_body(op);
+        return;
+    }
+    op_answer(op);
+}
