@@ -10,6 +10,11 @@
     X(runner, "runner", "the images that jobs run in", "Images")                                    \
     X(doctor, "doctor", "tell what this host can do, and what mends the rest", "Host")               \
     X(image, "image", "images of the store: ls, inspect, history, tag, rm, save, load", "Images")  \
+    X(pull, "pull", "get images from a registry", "Images")                                          \
+    X(push, "push", "send an image to its registry", "Images")                                       \
+    X(login, "login", "keep the credentials of a registry", "Images")                                \
+    X(logout, "logout", "forget them", "Images")                                                     \
+    X(registry, "registry", "the embedded registry: serve, ls", "Images")                            \
     X(prune, "prune", "free what nothing needs any more", "The store")                             \
     X(system, "system", "system df: what the store holds", "The store")                            \
     X(docker, "docker", "docker's commands on slipway's own engine", "Images")                           \
