@@ -1,5 +1,6 @@
 /* slipway check: every error of the files in one pass, for a person or as JSON, SARIF or workflow
  * commands. The JSON and the exit codes are part of the interface (docs/check.md). */
+#include "cli/called.h"
 #include "cli/commands.h"
 #include "cli/opts.h"
 #include "cli/pipeline_files.h"
@@ -38,19 +39,63 @@ static int set_limit(struct github_limits *lim, const char *arg, struct err *e) 
                                 "max-nested-reusable-workflows-depth=N");
 }
 
-static int check_file(struct checked *c, const struct github_limits *lim, struct err *e) {
+static int check_file(struct checked *c, struct called *called, struct err *e) {
     int r = pipeline_text(c->file, &c->text, e);
     if (r < 0)
         return r;
     if (pipeline_dialect(c->file, buf_sv(&c->text)) == DIALECT_BITBUCKET) {
         bitbucket_check(c->file, buf_sv(&c->text), &c->diags);
     } else {
-        struct plan *p = NULL;
-        github_read(c->file, buf_sv(&c->text), lim, &p, &c->diags);
-        plan_free(p);
+        _cleanup_plan_ struct plan *p = NULL;
+        /* What a file passes to the workflows that it calls is looked at once the file is right. */
+        if (github_read(c->file, buf_sv(&c->text), &called->lim, &p, &c->diags) == 0)
+            github_check_calls(p, &called->lim, called_load, called, &c->diags);
     }
-    diags_sort(&c->diags);
     return 0;
+}
+
+static bool has(const struct diags *d, const struct diag *x) {
+    for (size_t i = 0; i < d->n; i++)
+        if (d->items[i].at.line == x->at.line && d->items[i].at.col == x->at.col && streq(d->items[i].msg, x->msg))
+            return true;
+    return false;
+}
+
+/* All files with their diagnostics: those that were named, then those called that have errors. A
+ * called file is read for each caller and perhaps for itself: each error is told once. */
+struct result {
+    struct checked *files;
+    size_t n, cap, errors, warnings;
+};
+
+static struct checked *result_file(struct result *r, const char *file) {
+    for (size_t i = 0; i < r->n; i++)
+        if (streq(r->files[i].file, file))
+            return &r->files[i];
+    GROW(r->files, r->cap, r->n + 1);
+    r->files[r->n] = (struct checked){.file = file};
+    return &r->files[r->n++];
+}
+
+static void take_diags(struct result *r, struct checked *from) {
+    for (size_t i = 0; i < from->diags.n; i++) {
+        const struct diag *x = &from->diags.items[i];
+        struct checked *to = result_file(r, x->at.file ? x->at.file : from->file);
+        if (has(&to->diags, x))
+            continue;
+        diags_add(&to->diags, x->level, x->at, x->code, x->hint, "%s", x->msg);
+        to->diags.items[to->diags.n - 1].focus = x->focus;
+        r->errors += x->level == DIAG_ERROR;
+        r->warnings += x->level == DIAG_WARNING;
+    }
+}
+
+static void result_done(struct result *r) {
+    for (size_t i = 0; i < r->n; i++) {
+        buf_done(&r->files[i].text);
+        diags_done(&r->files[i].diags);
+    }
+    free(r->files);
 }
 
 /* --- forms of output -------------------------------------------------------------------------- */
@@ -205,8 +250,8 @@ static void print_commands(const struct checked *files, size_t n, struct buf *b)
 static void print_text(const struct checked *files, size_t n, size_t errors, size_t warnings) {
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < files[i].diags.n; k++)
-            diag_print(stdout, &files[i].diags.items[k], files[i].text.p ? files[i].text.p : "",
-                       files[i].text.n, term_colour(STDOUT_FILENO));
+            diag_print(stdout, &files[i].diags.items[k], files[i].text.p, files[i].text.n,
+                       term_colour(STDOUT_FILENO));
     printf("%zu file%s checked: ", n, n == 1 ? "" : "s");
     if (errors)
         printf("%zu error%s", errors, errors == 1 ? "" : "s");
@@ -225,44 +270,47 @@ static int parse_format(const char *s) {
     return -1;
 }
 
-static int check_all(const struct strv *names, int format, const struct github_limits *lim) {
-    struct checked *files = xcalloc(names->n + 1, sizeof *files);
+static int check_all(const struct strv *names, int format, struct called *called) {
+    struct result res = {0};
     struct err e = {0};
-    size_t errors = 0, warnings = 0, n = 0;
     int r = 0;
-    for (; n < names->n && r >= 0; n++) {
-        files[n].file = names->v[n];
-        r = check_file(&files[n], lim, &e);
-        errors += files[n].diags.errors;
-        warnings += files[n].diags.warnings;
+    for (size_t i = 0; i < names->n; i++)
+        result_file(&res, span_file(names->v[i]));
+    size_t n = res.n;
+    for (size_t i = 0; i < n && r >= 0; i++) {
+        struct checked one = {.file = res.files[i].file};
+        r = check_file(&one, called, &e);
+        take_diags(&res, &one);
+        res.files[i].text = one.text;
+        diags_done(&one.diags);
     }
+    for (size_t i = 0; i < res.n; i++)
+        diags_sort(&res.files[i].diags);
     _cleanup_buf_ struct buf out = BUF_MAX(1u << 30);
     if (r >= 0 && format == FORMAT_JSON)
-        print_json(files, n, &out);
+        print_json(res.files, res.n, &out);
     else if (r >= 0 && format == FORMAT_SARIF)
-        print_sarif(files, n, &out);
+        print_sarif(res.files, res.n, &out);
     else if (r >= 0 && format == FORMAT_GITHUB)
-        print_commands(files, n, &out);
+        print_commands(res.files, res.n, &out);
     else if (r >= 0)
-        print_text(files, n, errors, warnings);
+        print_text(res.files, res.n, res.errors, res.warnings);
     fputs(buf_str(&out), stdout);
-    for (size_t i = 0; i < n; i++) {
-        buf_done(&files[i].text);
-        diags_done(&files[i].diags);
-    }
-    free(files);
+    result_done(&res);
     if (r < 0)
         return cli_fail(&e);
-    return errors ? 1 : 0;
+    return res.errors ? 1 : 0;
 }
 
 int cmd_check(int argc, char **argv);
 int cmd_check(int argc, char **argv) {
     const char *format = "text", *policy = NULL;
-    _cleanup_strv_ struct strv limits = {0}, files = {0};
+    _cleanup_strv_ struct strv limits = {0}, files = {0}, repositories = {0};
+    _cleanup_(called_done) struct called called = {0};
     const struct opt items[] = {
         {'f', "format", OPT_STR, &format, "FORM", "text, json, sarif, or github (workflow commands)"},
         {0, "limit", OPT_LIST, &limits, "NAME=N", "change one of GitHub's limits: max-depth, max-file-size, max-result-size,\nmax-job-limit, max-nested-reusable-workflows-depth"},
+        {0, "local-repository", OPT_LIST, &repositories, "REPO=DIR", "OWNER/REPO@REF=DIR: where a called workflow's repository lies"},
         {0, "permissions-policy", OPT_STR, &policy, "POLICY", "the repository's default token: limited-read or write"},
     };
     const struct opts o = {
@@ -274,21 +322,24 @@ int cmd_check(int argc, char **argv) {
     if (r >= 0)
         return r;
     struct err e = {0};
-    struct github_limits lim = {0};
     int form = parse_format(format);
     if (form < 0) {
         err_set(&e, ERR_USER, -EINVAL, "--format %s: text, json, sarif or github", format);
         return cli_fail(&e);
     }
     for (size_t i = 0; i < limits.n; i++)
-        if (set_limit(&lim, limits.v[i], &e) < 0)
+        if (set_limit(&called.lim, limits.v[i], &e) < 0)
             return cli_fail(&e);
-    lim.policy_write = policy && streq(policy, "write");
-    if (policy && !lim.policy_write && !streq(policy, "limited-read")) {
+    for (size_t i = 0; i < repositories.n; i++)
+        if (called_option(&called, repositories.v[i], &e) < 0)
+            return cli_fail(&e);
+    if (policy)
+        called.lim.policy = streq(policy, "write") ? POLICY_WRITE : POLICY_LIMITED_READ;
+    if (policy && called.lim.policy == POLICY_LIMITED_READ && !streq(policy, "limited-read")) {
         err_set(&e, ERR_USER, -EINVAL, "--permissions-policy %s: limited-read or write", policy);
         return cli_fail(&e);
     }
     if (pipeline_files(n, argv + 1, &files, &e) < 0)
         return cli_fail(&e);
-    return check_all(&files, form, &lim);
+    return check_all(&files, form, &called);
 }

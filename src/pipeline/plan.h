@@ -186,9 +186,10 @@ void plan_names(const struct plan *p, void (*fn)(void *arg, const char *context,
 
 /* --- github/ -------------------------------------------------------------------------------- */
 struct github_limits {
-    /* 0 = GitHub's: 50 levels, 1 MiB, 10 MiB, no limit of jobs, 4 levels of called workflows */
+    /* 0 = GitHub's: 50 levels, 1 MiB, 10 MiB, no limit of jobs, 3 levels of called workflows */
     size_t max_depth, max_file_size, max_result_size, max_job_limit, max_nested_depth;
-    bool policy_write; /* the repository's default token */
+    /* What the token may do where a workflow does not say. */
+    enum github_policy { POLICY_UNKNOWN, POLICY_LIMITED_READ, POLICY_WRITE } policy;
 };
 /* Reads a workflow. All errors and warnings go to d; *ret is set even with errors when a partial
  * plan makes sense (NULL else). Returns 0, or -EBADMSG when d has errors. */

@@ -6,6 +6,7 @@
  * owner/repo is looked for in this order: this repository (by its remotes or --repository), read
  * from the local git; the actions mirror; the network. */
 #include "core/fs.h"
+#include "pipeline/github/call.h"
 #include "run/state.h"
 
 #include <ctype.h>
@@ -148,47 +149,6 @@ static bool split_remote(const char *uses, char **repo, char **path, char **ref)
     return true;
 }
 
-static const struct plan_input *declared(const struct plan_input *in, size_t n, const char *name) {
-    for (size_t i = 0; i < n; i++)
-        if (sv_ieqs(sv_from(in[i].name), name))
-            return &in[i];
-    return NULL;
-}
-
-static bool given(const struct text_map *m, const char *name) {
-    for (size_t i = 0; i < m->n; i++)
-        if (sv_ieqs(sv_n(m->items[i].key.s, m->items[i].key.n), name))
-            return true;
-    return m->whole.s != NULL;
-}
-
-static void check_call(const struct plan_call *call, const struct plan *p, struct diags *d) {
-    const struct plan_trigger *t = plan_trigger_find(p, "workflow_call");
-    if (!t) {
-        diags_add(d, DIAG_ERROR, call->uses.at, "call", "add \"workflow_call:\" to its \"on\"",
-                  "%s does not have the trigger workflow_call", p->file);
-        return;
-    }
-    for (size_t i = 0; i < call->with.n; i++)
-        if (!declared(t->inputs, t->n_inputs, call->with.items[i].key.s))
-            diags_add(d, DIAG_ERROR, call->with.items[i].key.at, "call", NULL,
-                      "%s has no input \"%s\"", p->file, call->with.items[i].key.s);
-    for (size_t i = 0; i < t->n_inputs; i++)
-        if (t->inputs[i].required && !given(&call->with, t->inputs[i].name))
-            diags_add(d, DIAG_ERROR, call->uses.at, "call", NULL,
-                      "input \"%s\" of %s is required and not given", t->inputs[i].name, p->file);
-    if (call->inherit_secrets)
-        return;
-    for (size_t i = 0; i < call->secrets.n; i++)
-        if (!declared(t->secrets, t->n_secrets, call->secrets.items[i].key.s))
-            diags_add(d, DIAG_ERROR, call->secrets.items[i].key.at, "call", NULL,
-                      "%s has no secret \"%s\"", p->file, call->secrets.items[i].key.s);
-    for (size_t i = 0; i < t->n_secrets; i++)
-        if (t->secrets[i].required && !given(&call->secrets, t->secrets[i].name))
-            diags_add(d, DIAG_ERROR, call->uses.at, "call", NULL,
-                      "secret \"%s\" of %s is required and not given", t->secrets[i].name, p->file);
-}
-
 static void load_plan(struct run *r, const struct origin *from, const struct plan *p, unsigned depth, struct diags *d);
 
 static struct origin *load(struct run *r, const struct origin *from, const struct text *uses,
@@ -254,7 +214,7 @@ static void load_plan(struct run *r, const struct origin *from, const struct pla
         if (!o)
             o = load(r, from, &call->uses, depth, d);
         if (o && o->plan)
-            check_call(call, o->plan, d);
+            github_check_call(&p->jobs[i], o->plan, d);
     }
 }
 

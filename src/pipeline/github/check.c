@@ -193,6 +193,29 @@ static void check_matrix(struct reader *r, const struct yaml_node *matrix) {
     }
 }
 
+/* ./.github/workflows/FILE or OWNER/REPO/.github/workflows/FILE@REF */
+static void check_uses(struct reader *r, const struct text *t) {
+    struct sv uses = {t->s, t->n}, owner, repo;
+    const char *why = NULL;
+    ssize_t at = sv_chr(uses, '@');
+    if (sv_starts(uses, "./")) {
+        if (at >= 0)
+            why = "cannot specify version when calling local workflows";
+        else if (!sv_starts(uses, "./.github/workflows/"))
+            why = "references to workflows must be rooted in '.github/workflows'";
+    } else if (at < 0 || (size_t)at + 1 == uses.n) {
+        why = "no version specified";
+    } else {
+        struct sv path = sv_sub(uses, 0, (size_t)at);
+        if (!sv_split(&path, '/', &owner) || !sv_split(&path, '/', &repo) || !owner.n || !repo.n || !path.n)
+            why = "references to workflows must be prefixed with format 'owner/repository/' or './'";
+        else if (!sv_starts(path, ".github/workflows/"))
+            why = "references to workflows must be rooted in '.github/workflows'";
+    }
+    if (why)
+        read_error(r, t->at, "call", "invalid value workflow reference: %s", why);
+}
+
 static void finish_job(struct reader *r, struct plan_job *j, const struct yaml_node *node,
                        struct map *known) {
     check_id(r, j->id, j->at, known);
@@ -203,6 +226,7 @@ static void finish_job(struct reader *r, struct plan_job *j, const struct yaml_n
         check_container(r, &j->services[i], yaml_get(services, j->services[i].id));
     check_matrix(r, j->matrix);
     if (j->calling.uses.s) {
+        check_uses(r, &j->calling.uses);
         j->call = &j->calling;
         struct text *whole = &j->calling.secrets.whole;
         if (whole->s && !whole->expr) {
@@ -343,7 +367,4 @@ void check_plan(struct reader *r) {
     }
     if (p->n_jobs)
         check_needs(r, jobs);
-    if (r->lim.max_job_limit && p->n_jobs > r->lim.max_job_limit)
-        read_error(r, (struct span){.file = p->file}, "limit", "The workflow may not contain more than %zu jobs",
-                   r->lim.max_job_limit);
 }

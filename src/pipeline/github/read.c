@@ -9,10 +9,11 @@
 
 #include "base/yaml.h"
 #include "expr/ast.h"
+#include "expr/fold.h"
 
 #include <math.h>
 
-enum { MAX_FILE = 1 << 20, MAX_DEPTH = 50 };
+enum { MAX_FILE = 1 << 20, MAX_DEPTH = 50, MAX_RESULT = 10 << 20 };
 
 enum scalar_kind { S_NULL, S_BOOL, S_NUMBER, S_STRING, S_EXPR, S_INSERT };
 struct scalar {
@@ -632,6 +633,32 @@ static void read_value(struct reader *r, const struct yaml_node *n, enum def_id 
     }
 }
 
+/* --- size ------------------------------------------------------------------------------------- */
+
+/* What the file takes as GitHub counts it: so much for each value, two bytes a character. */
+static size_t weigh(const struct yaml_node *n) {
+    enum { VALUE = 24, STRING = 26 };
+    size_t bytes = VALUE;
+    if (n->kind == YAML_SCALAR) {
+        struct sv s = n->text;
+        enum yaml_type t = yaml_scalar_type(n, NULL, NULL);
+        if (sv_starts(s, "${{") && sv_ends(s, "}}") && s.n >= 5)
+            s = sv_trim(sv_sub(s, 3, s.n - 5));
+        return t == YAML_T_STRING ? bytes + STRING + 2 * utf16_len(s) : bytes;
+    }
+    for (size_t i = 0; i < n->n; i++)
+        bytes += weigh(n->items[i]) + (n->kind == YAML_MAP ? weigh(n->keys[i]) : 0);
+    return bytes;
+}
+
+static void check_size(struct reader *r, const struct yaml_node *root) {
+    size_t bytes = weigh(root) + 26 + 2 * utf16_len(sv_from(r->plan->file));
+    if (bytes <= r->lim.max_result_size)
+        return;
+    read_error(r, (struct span){.file = r->plan->file}, "limit", "Maximum object size exceeded");
+    r->fatal = true;
+}
+
 /* --- the file --------------------------------------------------------------------------------- */
 
 /* The YAML reader's own diagnostics, with GitHub's words where it has them. */
@@ -664,6 +691,7 @@ int github_read(const char *file, struct sv text, const struct github_limits *li
                        .lim = lim ? *lim : (struct github_limits){0}};
     r.lim.max_depth = r.lim.max_depth ? r.lim.max_depth : MAX_DEPTH;
     r.lim.max_file_size = r.lim.max_file_size ? r.lim.max_file_size : MAX_FILE;
+    r.lim.max_result_size = r.lim.max_result_size ? r.lim.max_result_size : MAX_RESULT;
     struct span whole = {.file = p->file};
     struct yaml_node *root = NULL;
     if (text.n > r.lim.max_file_size) {
@@ -674,6 +702,7 @@ int github_read(const char *file, struct sv text, const struct github_limits *li
     } else if (root) {
         static const struct prop top = {.fill = FILL_INSIDE};
         p->root = root;
+        check_size(&r, root);
         read_value(&r, root, D_WORKFLOW, 0, &top, p);
         if (!r.fatal)
             check_plan(&r);

@@ -1,0 +1,19 @@
+#pragma once
+/* Called workflows of files that are only looked at (check, plan): found beside the calling file, in
+ * its repository, or in a folder that stands for a repository (--local-repository). Nothing is
+ * fetched. */
+#include "pipeline/github/call.h"
+
+struct called {
+    struct github_limits lim;
+    struct strv repositories; /* "OWNER/REPO@REF=DIR" or "OWNER/REPO=DIR" */
+    struct called_file {
+        char *name;           /* as `uses` has it, or the path */
+        char *dir;            /* of the repository that it lies in */
+        struct plan *plan;    /* NULL: not to be had */
+    } **files;
+    size_t n, cap;
+};
+void called_done(struct called *c);
+int called_option(struct called *c, const char *arg, struct err *e); /* checks and adds one */
+const struct plan *called_load(void *arg, const struct plan *from, const struct text *uses, struct diags *d);
