@@ -148,7 +148,7 @@ static int options_check(const struct args *a, struct err *e) {
     if (a->output && !streq(a->output, "type=image") && !streq(a->output, "type=docker"))
         return err_set(e, ERR_USER, -ENOSYS, "--output %s is not there yet: the image is in slipway's store (slipway image save)", a->output);
     if (a->platform) {
-        char want[64];
+        char want[96];
         snprintf(want, sizeof want, "linux/%s", mine);
         if (!startswith(a->platform, want) || strchr(a->platform, ','))
             return err_set(e, ERR_USER, -ENOSYS, "--platform %s: other platforms than this machine's (%s) are not there yet", a->platform, want);
@@ -285,6 +285,7 @@ static int run(struct cli_ctx *c, const struct args *a, const char *path) {
     return code;
 }
 
+int cmd_build(int argc, char **argv);
 int cmd_build(int argc, char **argv) {
     struct args a = {0};
     int n;

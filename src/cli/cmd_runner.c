@@ -72,6 +72,7 @@ static int drop(struct cli_ctx *c, const char *label) {
     return 0;
 }
 
+int cmd_runner(int argc, char **argv);
 int cmd_runner(int argc, char **argv) {
     int n;
     const struct opts o = {.usage = "runner ls | build [LABEL] | rm LABEL",
