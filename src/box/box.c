@@ -112,15 +112,17 @@ static const char *cover_place(void) {
 static int supervisor_start(struct box *b, const struct box_spec *spec, int netns, struct err *e) {
     int sup[2] = {-1, -1}, ctl[2] = {-1, -1};
     _cleanup_strv_ struct strv argv = {0};
-    _cleanup_free_ char *runtime = proc_find("crun");
+    const char *configured = getenv("SLIPWAY_OCI_RUNTIME");
+    _cleanup_free_ char *runtime = proc_find(configured && *configured ? configured : "crun");
     _cleanup_buf_ struct buf config = BUF_MAX(1u << 20);
     char run[4096];
     int fds[7] = {-1, -1, -1, -1, -1, -1, -1}, stores[3] = {-1, -1, -1}, r, given = 0;
     const char *where = cover_place();
-    if (!runtime)
+    if (!runtime && !(configured && *configured))
         runtime = proc_find("runc");
     if (!runtime) {
-        err_set(e, ERR_ENV, -ENOENT, "neither crun nor runc is installed");
+        err_set(e, ERR_ENV, -ENOENT, configured && *configured ? "SLIPWAY_OCI_RUNTIME names no program"
+                                                             : "neither crun nor runc is installed");
         return err_hint(e, -ENOENT, "sudo apt-get install crun");
     }
     if (keeper_idmap(b->keeper)->root) {

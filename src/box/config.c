@@ -120,7 +120,7 @@ static void mounts(struct json_w *w, const struct box_spec *spec, const struct i
                 spec->privileged ? OPTIONS("rbind", "nosuid", "noexec", "nodev")
                                  : OPTIONS("rbind", "ro", "nosuid", "noexec", "nodev"));
     snprintf(path, sizeof path, "%s/init", run);
-    mount_entry(w, "/dev/.slipway-init", "bind", path, OPTIONS("bind", "ro"));
+    mount_entry(w, "/dev/.slipway-init", "bind", path, OPTIONS("bind", "ro", "nosuid", "nodev"));
     for (size_t i = 0; i < spec->n_devices; i++)
         mount_entry(w, spec->devices[i].path, "bind", spec->devices[i].path, OPTIONS("bind", "nosuid"));
     jw_end_arr(w);

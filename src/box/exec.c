@@ -14,7 +14,7 @@ struct box_proc {
     bool ended;
     int status; /* as a shell has it, or -EPIPE */
     int noexec; /* errno of a failed exec */
-    char text[200];
+    char text[500];
 };
 
 /* Takes one message in; 1 when the process has ended, 0 when something else came, -EAGAIN. */

@@ -65,5 +65,5 @@ struct box_rep {
     uint32_t kind;
     int32_t value;  /* DONE: 0 or -errno (MOUNT: number of path parts made); PID; EXIT: wait status */
     int32_t errnum; /* FAILED, NOEXEC: positive errno */
-    char text[200]; /* what failed */
+    char text[500]; /* what failed */
 };

@@ -53,7 +53,7 @@ struct super {
 /* The text goes to the main process and becomes its error. */
 static int failed(struct super *s, int r, const char *fmt, ...) _printf_(3, 4);
 static int failed(struct super *s, int r, const char *fmt, ...) {
-    char text[200];
+    char text[500];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
@@ -320,7 +320,7 @@ static int runtime_failed(struct super *s, int errfd, int status) {
         if (sv_trim(line).n)
             last = sv_trim(line);
     return failed(s, -EIO, "%s ended with %d: " SV_FMT, path_base(s->runtime), status,
-                  SV_ARG(sv_sub(last, 0, 150)));
+                  SV_ARG(sv_sub(last, 0, 420)));
 }
 
 static int init_pid(struct super *s) {
