@@ -172,7 +172,10 @@ void ref_format(const struct image_ref *r, struct buf *b) {
 
 void ref_familiar(const struct image_ref *r, struct buf *b) {
     const char *path = r->path, *official = startswith(path, "library/");
-    if (!streq(r->registry, "docker.io"))
+    struct sv rest = sv_from(path), first;
+    sv_split(&rest, '/', &first);
+    /* Without "docker.io/" a path like "r.io/x" would name another registry. */
+    if (!streq(r->registry, "docker.io") || (rest.p && is_registry(first)))
         buf_addf(b, "%s/", r->registry);
     else if (official && !strchr(official, '/'))
         path = official;

@@ -39,6 +39,7 @@ TEST(references) {
     CHECK_STR(familiar("docker.io/library/python:3.11"), "python:3.11");
     CHECK_STR(familiar("docker.io/team/app"), "team/app:latest");
     CHECK_STR(familiar("ghcr.io/library/x"), "ghcr.io/library/x:latest");
+    CHECK_STR(familiar("docker.io/r.io/x"), "docker.io/r.io/x:latest");
     static const char *const wrong[] = {"", "App", "a b", "a:", ":a", "a/", "/a", "a//b", "a:-x", "a@sha256:12", "a..b", "-a",
                                         "a___b", "host:port/x", "a@sha512:x", "../etc", "a/../b", "a:b:c", "x.y:99999/z", "a\n"};
     for (size_t i = 0; i < ELEMENTS(wrong); i++) {
