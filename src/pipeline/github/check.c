@@ -96,6 +96,8 @@ static const struct yaml_node *step_key(const struct yaml_node *step, const char
 }
 
 static void check_target(struct reader *r, const struct plan_step *s, struct text t, struct map *known) {
+    if (!t.s)
+        return; /* no text: told by the reader already */
     if (startswith(t.s, "__"))
         read_error(r, t.at, "id", "The identifier '%s' is invalid. IDs starting with '__' are reserved.", t.s);
     else if (s->id && strcasecmp(t.s, s->id) == 0)
