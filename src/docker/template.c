@@ -309,7 +309,7 @@ static int sv_bytes_cmp(val x, val y) {
 }
 
 static int call_printf(struct tmpl *t, val *args, size_t n, struct buf *b) {
-    if (!n || args[0]->kind != JSON_STRING)
+    if (!n || !args[0] || args[0]->kind != JSON_STRING)
         return fail(t, "printf: a format is needed");
     struct sv f = args[0]->text;
     size_t next = 1;
