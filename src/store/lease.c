@@ -31,8 +31,11 @@ int lease_new(struct store *s, const char *what, struct lease **ret, struct err 
     snprintf(tmp, sizeof tmp, ".%s", l->id);
     int r = 0;
     l->fd = openat(s->lease, tmp, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-    if (l->fd < 0 || flock(l->fd, LOCK_EX | LOCK_NB) < 0)
+    if (l->fd < 0)
         r = -errno;
+    /* Waits: a sweep that has just seen the file may hold it for a moment, to find that it is young. */
+    while (r == 0 && flock(l->fd, LOCK_EX) < 0)
+        r = errno == EINTR ? 0 : -errno;
     if (r == 0) {
         _cleanup_buf_ struct buf b = BUF_SMALL;
         buf_addf(&b, "# %d %llu %s\n", (int)getpid(), (unsigned long long)now_real(), what ? what : "");

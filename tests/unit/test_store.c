@@ -196,6 +196,36 @@ TEST(leases_and_sweep) {
     drop(s);
 }
 
+static void *sweeper(void *arg) {
+    struct store *s = arg;
+    for (int i = 0; i < 400; i++)
+        (void)store_sweep(s, NULL, NULL, NULL);
+    return NULL;
+}
+
+/* A sweep looks at lease files that are just being made; neither may disturb the other. */
+TEST(leases_beside_sweeps) {
+    struct store *s = fresh();
+    pthread_t t;
+    int failed = 0, lost = 0;
+    pthread_create(&t, NULL, sweeper, s);
+    for (int i = 0; i < 400; i++) {
+        struct lease *l;
+        if (lease_new(s, "test", &l, &e) < 0) {
+            failed++;
+            continue;
+        }
+        char path[120];
+        snprintf(path, sizeof path, "%s/lease/%s", dir, lease_id(l));
+        lost += access(path, F_OK) < 0;
+        lease_free(l);
+    }
+    pthread_join(t, NULL);
+    CHECK_INT(failed, 0);
+    CHECK_INT(lost, 0);
+    drop(s);
+}
+
 TEST(snapshots) {
     struct store *s = fresh();
     struct lease *l;
