@@ -36,13 +36,50 @@ static int parent_of(const char *path, char buf[4096], const char **ret_name, in
     return mkdirs_in(buf, 0755, 0, 0, ret_made);
 }
 
+/* Where path leads when its last part is a link, perhaps to nothing yet (an image's
+ * /etc/resolv.conf often is). *path is left as it is when it is none. */
+static int last_links(const char **path, char to[4096]) {
+    char dir[4096], link[4096], next[4096];
+    for (int turns = 0; turns < 16; turns++) {
+        size_t n = strlen(*path);
+        while (n > 1 && (*path)[n - 1] == '/')
+            n--;
+        if (n == 0 || n >= sizeof dir)
+            return -ENAMETOOLONG;
+        memcpy(dir, *path, n);
+        dir[n] = 0;
+        char *slash = strrchr(dir, '/');
+        const char *name = slash ? slash + 1 : dir;
+        if (slash)
+            *slash = 0;
+        int at = open_path(slash && *dir ? dir : "/", O_DIRECTORY);
+        if (at < 0)
+            return 0;
+        ssize_t k = *name ? readlinkat(at, name, link, sizeof link - 1) : -1;
+        close(at);
+        if (k < 0)
+            return 0;
+        link[k] = 0;
+        int len = link[0] == '/' ? snprintf(next, sizeof next, "%s", link)
+                                 : snprintf(next, sizeof next, "%s/%s", slash ? dir : "", link);
+        if (len >= (int)sizeof next)
+            return -ENAMETOOLONG;
+        memcpy(to, next, sizeof next);
+        *path = to;
+    }
+    return -ELOOP;
+}
+
 static int target_open(const char *path, bool dir, const struct box_req *h, int *ret_made) {
-    char buf[4096];
+    char buf[4096], led[4096];
     const char *name;
     mode_t mode = h->num[0] ? (mode_t)h->num[0] & 07777 : dir ? 0755 : 0644;
     int fd = open_path(path, 0);
     if (fd != -ENOENT)
         return fd;
+    int l = last_links(&path, led);
+    if (l < 0)
+        return l;
     if (dir)
         return mkdirs_in(path, mode, (uid_t)h->num[1], (gid_t)h->num[2], ret_made);
     int at = parent_of(path, buf, &name, ret_made);
@@ -116,9 +153,10 @@ fail:;
 /* Detaches the mount; with BOX_F_STUB the num[0] last parts of the path, which were made for it,
  * are removed as long as they are empty. */
 static int detach(struct request *q) {
-    char buf[4096];
-    int r = 0;
-    int fd = open_path(q->str1, O_NOFOLLOW);
+    char buf[4096], led[4096];
+    const char *path = q->str1;
+    int r = last_links(&path, led);
+    int fd = r < 0 ? r : open_path(path, O_NOFOLLOW);
     if (fd < 0)
         return fd;
     char self[64];
@@ -128,7 +166,7 @@ static int detach(struct request *q) {
     close(fd);
     if (r < 0 || !(q->h.flags & BOX_F_STUB))
         return r;
-    snprintf(buf, sizeof buf, "%s", q->str1);
+    snprintf(buf, sizeof buf, "%s", path);
     for (int64_t i = 0; i < q->h.num[0]; i++) {
         size_t n = strlen(buf);
         while (n > 1 && buf[n - 1] == '/')
