@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -80,41 +81,42 @@ int box_attach(struct box *b, const char *target, int tree, uint32_t flags, stru
     return attach(b, target, tree, &h, NULL, e);
 }
 
+/* Until it is killed; with its parent, whose descriptors it holds copies of. */
 static int idle(void *arg) {
-    (void)pause(); /* until it is killed */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == *(pid_t *)arg)
+        (void)pause();
     return 0;
 }
 
 /* A user namespace whose mapping, on a mount, shows the files of `owner` as the box's runner, and
- * the other way round; the ids between go to the box's own. Owners that are not mapped show as
- * nobody and cannot be written. */
-static int idmap_userns(const struct idmap *map, uint32_t owner, bool uid_not_gid, struct buf *text) {
+ * the other way round. The box's other ids stay what they are, subordinate ones on disk too, as
+ * for an ordinary user: were they the host's own, the box's root could leave set-uid files of the
+ * host's root in the tree. Owners that are not mapped show as nobody and cannot be written. */
+static void idmap_userns(const struct idmap *map, uint32_t owner, bool uid_not_gid, struct buf *text) {
     uint32_t runner = uid_not_gid ? idmap_uid_out(map, ID_RUNNER) : idmap_gid_out(map, ID_RUNNER);
     const struct idrange *rg = uid_not_gid ? map->uid : map->gid;
     size_t n = uid_not_gid ? map->n_uid : map->n_gid;
     /* "inside" is the id on disk, "outside" what the kernel sees: the box's id for runner. */
     buf_addf(text, "%u %u 1\n", owner, runner);
-    if (owner >= ID_COUNT)
-        return 0; /* nothing else of the tree needs an owner in the box */
     for (size_t i = 0; i < n; i++) {
-        uint32_t lo = rg[i].inside, hi = rg[i].inside + rg[i].count;
-        for (uint32_t at = lo; at < hi;) {
-            uint32_t end = hi;
-            if (owner >= at && owner < end)
-                end = owner;
-            if (ID_RUNNER >= at && ID_RUNNER < end)
-                end = MIN(end, ID_RUNNER);
-            if (end > at)
-                buf_addf(text, "%u %u %u\n", at, rg[i].outside + (at - lo), end - at);
-            at = MAX(end, at);
-            if (at == owner || at == ID_RUNNER)
+        uint32_t hi = rg[i].outside + rg[i].count;
+        for (uint32_t at = rg[i].outside; at < hi;) {
+            if (at == owner || at == runner) {
                 at++;
+                continue;
+            }
+            uint32_t end = hi;
+            if (owner > at)
+                end = MIN(end, owner);
+            if (runner > at)
+                end = MIN(end, runner);
+            buf_addf(text, "%u %u %u\n", at, at, end - at);
+            at = end;
         }
+        if (owner != runner && owner >= rg[i].outside && owner < hi)
+            buf_addf(text, "%u %u 1\n", runner, owner); /* the swap's other half */
     }
-    if (owner != ID_RUNNER) /* the swap's other half: runner on disk is the box's `owner` */
-        buf_addf(text, "%u %u 1\n", ID_RUNNER,
-                 uid_not_gid ? idmap_uid_out(map, owner) : idmap_gid_out(map, owner));
-    return 0;
 }
 
 static int write_map(pid_t pid, const char *name, struct buf *text) {
@@ -135,9 +137,10 @@ static int mount_idmap(struct box *b, int tree, const struct stat *st) {
     _cleanup_buf_ struct buf u = BUF_SMALL, g = BUF_SMALL;
     _cleanup_free_ char *stack = xmalloc(16384);
     char path[64];
+    pid_t self = getpid();
     idmap_userns(map, st->st_uid, true, &u);
     idmap_userns(map, st->st_gid, false, &g);
-    pid_t pid = clone(idle, stack + 16384, CLONE_NEWUSER | CLONE_VM | SIGCHLD, NULL);
+    pid_t pid = clone(idle, stack + 16384, CLONE_NEWUSER | CLONE_VM | SIGCHLD, &self);
     if (pid < 0)
         return -errno;
     int r = write_map(pid, "uid_map", &u);
