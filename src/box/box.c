@@ -298,9 +298,27 @@ static int limits(struct box *b, const struct box_spec *spec, struct err *e) {
     return r < 0 ? err_errno(e, r, "make a cgroup for box %s", b->name) : 0;
 }
 
+/* They are bound by path from the host, so a path that is not a device's would be a way to the
+ * host's files. */
+static int devices_check(const struct box_spec *spec, struct err *e) {
+    struct stat st;
+    for (size_t i = 0; i < spec->n_devices; i++) {
+        const char *p = spec->devices[i].path;
+        if (!startswith(p, "/dev/") || strstr(p, "/../") || endswith(p, "/.."))
+            return err_set(e, ERR_USER, -EINVAL, "%s is not a device: it must lie below /dev", p);
+        if (lstat(p, &st) < 0)
+            return err_set(e, ERR_USER, -errno, "device %s: %s", p, strerror(errno));
+        if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
+            return err_set(e, ERR_USER, -EINVAL, "%s is not a device", p);
+    }
+    return 0;
+}
+
 static int build(struct box *b, const struct box_spec *spec, struct err *e) {
     _cleanup_close_ int netns = -1, hello = -1;
     int r = caps_parse(spec->cap_add, spec->cap_drop, spec->privileged, &b->caps, e);
+    if (r == 0)
+        r = devices_check(spec, e);
     if (r == 0)
         r = store_keeper(b->store, &b->keeper, e);
     if (r == 0)
