@@ -1,0 +1,122 @@
+"""check, plan and eval on the command line: forms of output, exit codes, which files are meant. None of
+them needs a box, a store or a repository."""
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+SLIPWAY = os.environ.get("SLIPWAY") or str(TOP / "build/slipway")
+EXPRESSIONS = pathlib.Path(os.environ.get("SLIPWAY_CONFORMANCE_EXPRESSIONS") or TOP / "tests/conformance/expressions")
+GOOD = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo hi\n"
+BAD = GOOD + "      - run: echo ${{ nope }}\n        foo: 1\n"
+
+
+def sl(*args, cwd=None, code=None, input=None):
+    r = subprocess.run([SLIPWAY, *map(str, args)], cwd=cwd, capture_output=True, text=True, input=input,
+                       env=dict(os.environ, NO_COLOR="1"))
+    if code is not None:
+        assert r.returncode == code, r.stdout + r.stderr
+    return r
+
+
+@pytest.fixture
+def repo(tmp_path):
+    flows = tmp_path / ".github/workflows"
+    flows.mkdir(parents=True)
+    (flows / "a.yml").write_text(GOOD)
+    (flows / "b.yaml").write_text(BAD)
+    (flows / "notes.txt").write_text("x")
+    return tmp_path
+
+
+def test_files_of_the_repository_are_found_from_below(repo):
+    (repo / "src/deep").mkdir(parents=True)
+    r = sl("check", cwd=repo / "src/deep", code=1)
+    assert "../../.github/workflows/b.yaml:7:23: error: Unrecognized named-value: 'nope'" in r.stdout
+    assert "2 files checked: 2 errors" in r.stdout
+
+
+def test_json(repo):
+    out = json.loads(sl("check", "--format", "json", cwd=repo, code=1).stdout)
+    good, bad = out["files"]
+    assert good == {"file": ".github/workflows/a.yml", "errors": [], "warnings": []}
+    first, second = bad["errors"]
+    assert (first["line"], first["col"], first["code"]) == (7, 14, "expression")
+    assert first["focus"] == {"line": 7, "col": 23, "endLine": 7, "endCol": 27}
+    assert (second["message"], second["endCol"]) == ("Unexpected value 'foo'", 12)
+
+
+def test_sarif_and_commands(repo):
+    sarif = json.loads(sl("check", "--format", "sarif", cwd=repo, code=1).stdout)
+    assert sarif["version"] == "2.1.0" and len(sarif["runs"][0]["results"]) == 2
+    assert sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["region"]["startColumn"] == 23
+    r = sl("check", "--format", "github", cwd=repo, code=1)
+    assert "::error file=.github/workflows/b.yaml,line=8,col=9,endLine=8,endColumn=12,title=value::Unexpected value 'foo'" in r.stdout
+
+
+def test_exit_codes(repo):
+    sl("check", ".github/workflows/a.yml", cwd=repo, code=0)
+    sl("check", "absent.yml", cwd=repo, code=2)
+    sl("check", "--format", "xml", cwd=repo, code=2)
+    sl("check", "--limit", "nope=1", cwd=repo, code=2)
+    sl("check", "--limit", "max-depth=0", cwd=repo, code=2)
+    sl("check", cwd="/proc", code=2)
+    assert "Maximum object depth" in sl("check", "--limit", "max-depth=3", ".github/workflows/a.yml", cwd=repo, code=1).stdout
+
+
+def test_called_workflows_are_read_and_reported_once(repo):
+    for name in ("c", "d"):
+        (repo / f".github/workflows/{name}.yml").write_text("on: push\njobs:\n  x:\n    uses: ./.github/workflows/called.yml\n    with: {extra: 1}\n")
+    (repo / ".github/workflows/called.yml").write_text(GOOD.replace("push", "workflow_call"))
+    r = sl("check", ".github/workflows/c.yml", ".github/workflows/d.yml", cwd=repo, code=1)
+    assert r.stdout.count("Invalid input, extra is not defined in the referenced workflow.") == 2
+    (repo / ".github/workflows/called.yml").write_text(BAD.replace("push", "workflow_call"))
+    out = json.loads(sl("check", "--format", "json", ".github/workflows/c.yml", ".github/workflows/d.yml", cwd=repo, code=1).stdout)
+    assert [(f["file"], len(f["errors"])) for f in out["files"]] == [
+        (".github/workflows/c.yml", 0), (".github/workflows/d.yml", 0), (".github/workflows/called.yml", 2)]
+    (repo / ".github/workflows/called.yml").unlink()
+    assert "workflow was not found" in sl("check", ".github/workflows/c.yml", cwd=repo, code=1).stdout
+
+
+def test_bitbucket(tmp_path):
+    f = tmp_path / "bitbucket-pipelines.yml"
+    f.write_text("pipelines:\n  default:\n    - step: {name: T, script: [make]}\n  tags:\n    v*: [{step: {name: R, scirpt: [x]}}]\n")
+    r = sl("check", cwd=tmp_path, code=1)
+    assert 'unknown key "scirpt" in a step' in r.stdout and 'did you mean "script"?' in r.stdout
+    f.write_text(f.read_text().replace("scirpt", "script"))
+    sl("check", cwd=tmp_path, code=0)
+    plan = json.loads(sl("plan", "--json", "--tag", "v1", cwd=tmp_path, code=0).stdout)["plans"][0]
+    assert [j["id"] for j in plan["jobs"]] == ["r"] and plan["dialect"] == "bitbucket"
+    assert "no pipeline for x" in sl("plan", "--tag", "x", cwd=tmp_path, code=2).stderr
+
+
+def test_plan_text(repo):
+    r = sl("plan", ".github/workflows/a.yml", cwd=repo, code=0)
+    assert "job a  on ubuntu-latest" in r.stdout and "1. run echo hi" in r.stdout
+
+
+@pytest.mark.parametrize("path", sorted(EXPRESSIONS.glob("*.json")), ids=lambda p: p.stem)
+def test_expressions(path, tmp_path):
+    for cases in json.loads(path.read_text()).values():
+        for case in cases:
+            args = ["eval", case["expr"]]
+            if "contexts" in case:
+                (tmp_path / "c.json").write_text(json.dumps(case["contexts"]))
+                args += ["--context", tmp_path / "c.json"]
+            r = sl(*args)
+            got = json.loads(r.stdout)
+            assert got == ({"err": case["err"]} if "err" in case else case["result"]), case["expr"]
+            assert r.returncode == (1 if "err" in case else 0)
+
+
+def test_eval_usage(tmp_path):
+    assert json.loads(sl("eval", "-1", "--trace", code=0).stdout)["value"] == -1
+    r = sl("eval", "--context", "-", "--trace", "a.b == '1'", input='{"a": {"b": 1}}', code=0)
+    assert '"1" as Number => 1' in r.stderr
+    sl("eval", code=2)
+    sl("eval", "1", "2", code=2)
+    sl("eval", "--context", tmp_path / "none", "1", code=2)
+    sl("eval", "--context", "-", "1", input="[]", code=2)
