@@ -7,6 +7,8 @@
 #include "core/loop.h"
 #include "core/proc.h"
 
+#include "image/registry.h"
+
 #include <dirent.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -20,7 +22,7 @@ struct reach {
     struct store *s;
     void (*mark)(void *m, const char *what);
     void *m;
-    bool manifests, keep_cache;
+    bool keep_cache;
 };
 
 static bool is_id(const char *s) {
@@ -31,10 +33,7 @@ static bool is_id(const char *s) {
 static void mark_json(struct reach *x, const struct json *j, unsigned depth) {
     const char *s = json_str(j, NULL);
     if (s && digest_valid(sv_from(s))) {
-        if (x->manifests)
-            image_mark_manifest(x->s, s, x->mark, x->m);
-        else
-            x->mark(x->m, s);
+        x->mark(x->m, s);
     } else if (s && is_id(s)) {
         x->mark(x->m, s);
     }
@@ -60,10 +59,7 @@ static int reach(struct store *s, void (*mark)(void *m, const char *what), void 
         r = rec_each(s, "container", NULL, mark_record, &x);
     if (r == 0 && x.keep_cache)
         r = rec_each(s, "cache", NULL, mark_record, &x);
-    x.manifests = true;
-    if (r == 0)
-        r = rec_each(s, "registry", NULL, mark_record, &x);
-    return r;
+    return r < 0 ? r : registry_reach(s, mark, m, NULL);
 }
 
 /* --- runs -------------------------------------------------------------------------------------- */

@@ -383,7 +383,7 @@ int remote_do(struct remote *r, struct http_req *rq, const char *url, struct htt
         char *secret = NULL;
         rq->bearer = rq->basic_user = rq->basic_pass = NULL;
         int q = own ? authorize(r, rq, renew, &secret, e) : 0;
-        bool sent = q == 0;
+        bool sent = q == 0, with_password = rq->basic_user != NULL;
         if (sent)
             q = http_do(rq, &resp, e);
         if (secret)
@@ -393,9 +393,8 @@ int remote_do(struct remote *r, struct http_req *rq, const char *url, struct htt
         bool again = !rq->read || (rq->rewind && rq->rewind(rq->read_arg) == 0);
         if (q == 0 && resp.status == 401 && own && !asked && again) {
             pthread_mutex_lock(&r->lock);
-            bool had = r->scheme != AUTH_UNKNOWN;
             read_challenge(r, &resp);
-            bool can = r->scheme == AUTH_BEARER || (r->scheme == AUTH_BASIC && r->cred.user && !had);
+            bool can = r->scheme == AUTH_BEARER || (r->scheme == AUTH_BASIC && r->cred.user && !with_password);
             pthread_mutex_unlock(&r->lock);
             asked = renew = true;
             if (can) {
