@@ -111,6 +111,9 @@ int db_open(struct store *s, struct err *e) {
         return db_error(s, e, "open");
     sqlite3_busy_timeout(s->db, 60000);
     sqlite3_extended_result_codes(s->db, 1);
+    /* The last process to close would move the journal into the database and sync both, at the end
+     * of each command; the next writer does that now and then anyway. */
+    sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
     int v = version(s);
     if (v > SCHEMA) {
         err_set(e, ERR_ENV, -EPROTO, "%s was made by a newer slipway (records version %d)", s->path, v);

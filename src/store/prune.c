@@ -23,7 +23,7 @@ static void mark(void *m, const char *what) {
 }
 
 static bool kept(const struct prune *p, const char *prefix, const char *id) {
-    char what[200];
+    char what[320];
     snprintf(what, sizeof what, "%s%s", prefix, id);
     return map_gets(&p->keep, id) || map_gets(&p->keep, what);
 }
@@ -132,6 +132,10 @@ static void orphans(struct prune *p, int dir, enum sql all, const char *prefix, 
     }
     for (struct dirent *en; (en = readdir(d));) {
         struct stat st;
+        if (startswith(en->d_name, ".dead-") && !p->o->dry_run) {
+            strv_add(out, en->d_name);
+            continue;
+        }
         if (!id_valid(en->d_name) || map_gets(&have, en->d_name) || kept(p, prefix, en->d_name) ||
             fstatat(dir, en->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
             (uint64_t)st.st_ctime * 1000000000u >= p->oldest || p->o->dry_run)

@@ -15,6 +15,7 @@
 #include "core/map.h"
 #include "store/index.h"
 
+#include <dirent.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <sys/ioctl.h>
@@ -434,6 +435,37 @@ int tree_update(struct store *s, struct lease *l, int src_dirfd, const struct tr
     return r;
 }
 
+/* Removing a generation takes longer than a job takes to start: it gets a name that means "to be
+ * removed", and a thread that nobody waits for removes those. What it does not get done before the
+ * process ends, the next sweep's does. */
+static void *remove_dead(void *arg) {
+    int dir = (int)(intptr_t)arg;
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *en; d && (en = readdir(d));)
+        if (startswith(en->d_name, ".dead-"))
+            (void)fs_rmtree(dir, en->d_name);
+    if (d)
+        closedir(d);
+    else
+        fd_close(fd);
+    close(dir);
+    return NULL;
+}
+
+static bool any_dead(int dir) {
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    bool any = false;
+    for (struct dirent *en; d && !any && (en = readdir(d));)
+        any = startswith(en->d_name, ".dead-") != NULL;
+    if (d)
+        closedir(d);
+    else
+        fd_close(fd);
+    return any;
+}
+
 void trees_drop_old(struct store *s) {
     struct strv ids = {0};
     {
@@ -445,9 +477,20 @@ void trees_drop_old(struct store *s) {
             sqlite3_reset(st);
     }
     for (size_t i = 0; i < ids.n; i++)
-        if (id_valid(ids.v[i]) && claim(s, ids.v[i]))
-            store_rmtree(s, s->tree, ids.v[i]);
+        if (id_valid(ids.v[i]) && claim(s, ids.v[i])) {
+            char dead[48];
+            snprintf(dead, sizeof dead, ".dead-%s", ids.v[i]);
+            (void)renameat(s->tree, ids.v[i], s->tree, dead);
+        }
     strv_done(&ids);
+    if (!any_dead(s->tree))
+        return;
+    pthread_t th;
+    int dir = fcntl(s->tree, F_DUPFD_CLOEXEC, 3);
+    if (dir >= 0 && pthread_create(&th, NULL, remove_dead, (void *)(intptr_t)dir) == 0)
+        pthread_detach(th);
+    else
+        fd_close(dir);
 }
 
 /* --- digests ----------------------------------------------------------------------------------- */
