@@ -77,4 +77,4 @@ int net_attach(struct box_net *n, const char *names, char ip[48], int *ret_fd, s
 void net_names_of_job(struct box_net *n, const char *names);
 void net_detach(struct box_net *n, const char *ip);
 int net_wait(struct box_net *n, struct err *e); /* until the way out is ready */
-void slirp_argv(const char *argv[24], const char *program, const char *cidr);
+void slirp_argv(const char *argv[24], const char *program, const char *cidr, char option[64]);

@@ -55,7 +55,7 @@ static bool tun_for_all(void) {
 static int slirp_as_root(struct box_net *n, const char *program, int ready_w, struct err *e) {
     int p[2];
     const char *argv[24];
-    char cidr[64];
+    char cidr[64], option[64];
     snprintf(cidr, sizeof cidr, "%s", n->ip);
     char *dot = strrchr(cidr, '.');
     if (!dot)
@@ -63,7 +63,7 @@ static int slirp_as_root(struct box_net *n, const char *program, int ready_w, st
     snprintf(dot, sizeof cidr - (size_t)(dot - cidr), ".0/24");
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_errno(e, -errno, "pipe");
-    slirp_argv(argv, program, cidr);
+    slirp_argv(argv, program, cidr, option);
     struct proc_spec ps = {.argv = argv, .fds = {{3, ready_w}, {4, p[0]}, {5, n->ns}}, .n_fds = 3,
                            .new_session = true};
     int r = proc_spawn(&ps, &n->slirp, e);

@@ -58,7 +58,6 @@ struct netd {
     size_t n_names, cap_names;
     bool used[256];
     unsigned next_ip, next_veth;
-    int veth[256];      /* index of the link, by last part of the address */
     int ready;          /* pipe of slirp4netns, -1 when it has spoken */
     struct loop_source *ready_src;
     char failed[200];
@@ -73,10 +72,9 @@ static void address(const struct netd *d, unsigned last, char out[16]) {
 
 /* --- slirp4netns ---------------------------------------------------------------------------- */
 
-void slirp_argv(const char *argv[24], const char *program, const char *cidr) {
-    static char option[64]; /* used once by a process that then spawns */
+void slirp_argv(const char *argv[24], const char *program, const char *cidr, char option[64]) {
     size_t n = 0;
-    snprintf(option, sizeof option, "--cidr=%s", cidr);
+    snprintf(option, 64, "--cidr=%s", cidr);
     argv[n++] = program;
     argv[n++] = "--mtu=65520";
     argv[n++] = "--ready-fd=3";
@@ -114,7 +112,8 @@ static int slirp_start(struct request *q) {
         return -errno;
     struct proc_spec ps;
     const char *argv[24];
-    slirp_argv(argv, q->str1, q->str2);
+    char option[64];
+    slirp_argv(argv, q->str1, q->str2, option);
     ps = (struct proc_spec){.argv = argv,
                             .fds = {{3, q->fds[2]}, {4, exit_pipe[0]}, {5, q->fds[1]}},
                             .n_fds = 3};
@@ -370,7 +369,6 @@ static int attach(struct netd *d, char *const *names, char ip[16]) {
         return inner < 0 ? inner : r;
     }
     d->used[last] = true;
-    d->veth[last] = nl_index(d->nl, veth);
     address(d, last, ip);
     for (; *names; names++)
         (void)name_add(d, ip, *names);
@@ -385,8 +383,7 @@ static int detach(struct netd *d, const char *ip) {
     if (!d->used[last])
         return -ENOENT;
     (void)name_del(d, ip);
-    if (d->veth[last] > 0)
-        (void)nl_link_del(d->nl, d->veth[last]);
+    /* The link goes with the box's namespace; to delete it here would wait for the kernel (20 ms). */
     d->used[last] = false;
     return 0;
 }
