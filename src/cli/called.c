@@ -17,7 +17,8 @@ void called_done(struct called *c) {
 int called_option(struct called *c, const char *arg, struct err *e) {
     const char *eq = strchr(arg, '='), *slash = strchr(arg, '/');
     if (!eq || !slash || slash > eq || !eq[1])
-        return err_set(e, ERR_USER, -EINVAL, "--local-repository %s: write OWNER/REPO@REF=DIR", arg);
+        return err_set(e, ERR_USER, -EINVAL, "--local-repository %s: write OWNER/REPO@REF=DIR",
+                       arg);
     if (!fs_exists(AT_FDCWD, eq + 1))
         return err_set(e, ERR_USER, -ENOENT, "--local-repository %s: there is no %s", arg, eq + 1);
     strv_add(&c->repositories, arg);
@@ -66,7 +67,8 @@ static struct called_file *add(struct called *c, const char *name, const char *d
     return c->files[c->n++] = f;
 }
 
-static const struct plan *read_called(struct called *c, struct called_file *f, const char *path, struct diags *d) {
+static const struct plan *read_called(struct called *c, struct called_file *f, const char *path,
+                                      struct diags *d) {
     _cleanup_buf_ struct buf text = {0};
     if (pipeline_text(path, &text, NULL) < 0)
         return NULL;
@@ -75,8 +77,8 @@ static const struct plan *read_called(struct called *c, struct called_file *f, c
     return f->plan;
 }
 
-static const struct plan *load_local(struct called *c, const struct plan *from, const struct text *uses,
-                                     struct diags *d) {
+static const struct plan *load_local(struct called *c, const struct plan *from,
+                                     const struct text *uses, struct diags *d) {
     _cleanup_free_ char *dir = repository_of(c, from->file);
     _cleanup_free_ char *in_repo = path_join(dir, uses->s), *from_dir = path_dir(from->file);
     _cleanup_free_ char *beside = path_join(from_dir, path_base(uses->s));
@@ -93,7 +95,8 @@ static const struct plan *load_local(struct called *c, const struct plan *from, 
     return NULL;
 }
 
-const struct plan *called_load(void *arg, const struct plan *from, const struct text *uses, struct diags *d) {
+const struct plan *called_load(void *arg, const struct plan *from, const struct text *uses,
+                               struct diags *d) {
     struct called *c = arg;
     struct sv rest = {uses->s, uses->n}, path, owner, repo;
     if (sv_starts(rest, "./"))
@@ -101,7 +104,8 @@ const struct plan *called_load(void *arg, const struct plan *from, const struct 
     const struct called_file *f = known(c, uses->s);
     if (f)
         return f->plan;
-    if (!sv_split(&rest, '@', &path) || !rest.p || !sv_split(&path, '/', &owner) || !sv_split(&path, '/', &repo) || !path.p)
+    if (!sv_split(&rest, '@', &path) || !rest.p || !sv_split(&path, '/', &owner) ||
+        !sv_split(&path, '/', &repo) || !path.p)
         return NULL;
     struct sv name = {owner.p, owner.n + 1 + repo.n};
     _cleanup_free_ char *dir = find_repository(c, name, rest);

@@ -30,13 +30,15 @@ static int set_limit(struct github_limits *lim, const char *arg, struct err *e) 
         if (strncmp(arg, limits[i].name, (size_t)(eq - arg)) != 0 || limits[i].name[eq - arg])
             continue;
         if (sv_u64(sv_from(eq + 1), 1u << 30, &v) < 0 || v == 0)
-            return err_set(e, ERR_USER, -EINVAL, "--limit %s: \"%s\" is not a number from 1 on", limits[i].name, eq + 1);
+            return err_set(e, ERR_USER, -EINVAL, "--limit %s: \"%s\" is not a number from 1 on",
+                           limits[i].name, eq + 1);
         *limits[i].to = v;
         return 0;
     }
     err_set(e, ERR_USER, -EINVAL, "--limit %s: there is no such limit", arg);
-    return err_hint(e, -EINVAL, "max-depth=N, max-file-size=N, max-result-size=N, max-job-limit=N, "
-                                "max-nested-reusable-workflows-depth=N");
+    return err_hint(e, -EINVAL,
+                    "max-depth=N, max-file-size=N, max-result-size=N, max-job-limit=N, "
+                    "max-nested-reusable-workflows-depth=N");
 }
 
 static int check_file(struct checked *c, struct called *called, struct err *e) {
@@ -56,7 +58,8 @@ static int check_file(struct checked *c, struct called *called, struct err *e) {
 
 static bool has(const struct diags *d, const struct diag *x) {
     for (size_t i = 0; i < d->n; i++)
-        if (d->items[i].at.line == x->at.line && d->items[i].at.col == x->at.col && streq(d->items[i].msg, x->msg))
+        if (d->items[i].at.line == x->at.line && d->items[i].at.col == x->at.col &&
+            streq(d->items[i].msg, x->msg))
             return true;
     return false;
 }
@@ -308,16 +311,24 @@ int cmd_check(int argc, char **argv) {
     _cleanup_strv_ struct strv limits = {0}, files = {0}, repositories = {0};
     _cleanup_(called_done) struct called called = {0};
     const struct opt items[] = {
-        {'f', "format", OPT_STR, &format, "FORM", "text, json, sarif, or github (workflow commands)"},
-        {0, "limit", OPT_LIST, &limits, "NAME=N", "change one of GitHub's limits: max-depth, max-file-size, max-result-size,\nmax-job-limit, max-nested-reusable-workflows-depth"},
-        {0, "local-repository", OPT_LIST, &repositories, "REPO=DIR", "OWNER/REPO@REF=DIR: where a called workflow's repository lies"},
-        {0, "permissions-policy", OPT_STR, &policy, "POLICY", "the repository's default token: limited-read or write"},
+        {'f', "format", OPT_STR, &format, "FORM",
+         "text, json, sarif, or github (workflow commands)"},
+        {0, "limit", OPT_LIST, &limits, "NAME=N",
+         "change one of GitHub's limits: max-depth, max-file-size, "
+         "max-result-size,\nmax-job-limit, max-nested-reusable-workflows-depth"},
+        {0, "local-repository", OPT_LIST, &repositories, "REPO=DIR",
+         "OWNER/REPO@REF=DIR: where a called workflow's repository lies"},
+        {0, "permissions-policy", OPT_STR, &policy, "POLICY",
+         "the repository's default token: limited-read or write"},
     };
     const struct opts o = {
         .usage = "check [options] [FILE…]",
-        .about = "Finds every error in workflow files and bitbucket-pipelines.yml, without running them.\n"
-                 "Without files: those of the repository. Exit code 0 without errors, 1 with, 2 usage.",
-        .items = items, .n = ELEMENTS(items)};
+        .about =
+            "Finds every error in workflow files and bitbucket-pipelines.yml, without running "
+            "them.\n"
+            "Without files: those of the repository. Exit code 0 without errors, 1 with, 2 usage.",
+        .items = items,
+        .n = ELEMENTS(items)};
     int n, r = opts_begin(&o, argc, argv, &n);
     if (r >= 0)
         return r;

@@ -1,7 +1,7 @@
 /* slipway eval EXPR: evaluates one expression of GitHub Actions and prints the result as JSON. The
- * form of the output is part of the interface: {"kind":…,"value":…} or {"err":{"kind":…,"value":…}},
- * where an error's text is the part that GitHub's implementations have in common; the whole text
- * with its place goes to stderr. */
+ * form of the output is part of the interface: {"kind":…,"value":…} or
+ * {"err":{"kind":…,"value":…}}, where an error's text is the part that GitHub's implementations
+ * have in common; the whole text with its place goes to stderr. */
 #include "cli/commands.h"
 #include "cli/opts.h"
 #include "cli/term.h"
@@ -22,7 +22,8 @@ static int read_contexts(struct arena *a, const char *path, const struct value *
     if (r < 0)
         return err_wrap(e, r, "%s", path);
     if (j->kind != JSON_OBJECT)
-        return err_set(e, ERR_USER, -EINVAL, "%s: not a JSON object with one key for each context", path);
+        return err_set(e, ERR_USER, -EINVAL, "%s: not a JSON object with one key for each context",
+                       path);
     *ret = val_from_json(a, j);
     return 0;
 }
@@ -66,8 +67,8 @@ static int evaluate(struct arena *a, struct sv text, const struct value *context
         names[i] = contexts->keys[i].p;
     static const char *const no_functions[] = {NULL};
     struct expr_names allowed = {names, no_functions};
-    struct expr_env env = {.contexts = contexts, .max_memory = EVAL_MEMORY,
-                           .trace = traced ? trace : NULL};
+    struct expr_env env = {
+        .contexts = contexts, .max_memory = EVAL_MEMORY, .trace = traced ? trace : NULL};
     struct expr_error xe = {0};
     struct expr *x;
     const struct value *v;
@@ -114,14 +115,18 @@ int cmd_eval(int argc, char **argv) {
     const char *context = NULL;
     bool traced = false;
     const struct opt items[] = {
-        {'c', "context", OPT_STR, &context, "FILE", "JSON object whose keys are the contexts (- for stdin)"},
-        {0, "trace", OPT_FLAG, &traced, NULL, "show every sub-expression, its value and conversions, on stderr"},
+        {'c', "context", OPT_STR, &context, "FILE",
+         "JSON object whose keys are the contexts (- for stdin)"},
+        {0, "trace", OPT_FLAG, &traced, NULL,
+         "show every sub-expression, its value and conversions, on stderr"},
     };
     const struct opts o = {
         .usage = "eval [options] EXPR",
-        .about = "Evaluates one expression of GitHub Actions (without ${{ }}) and prints the result\n"
-                 "as JSON. Exit code 1 when the expression is wrong.",
-        .items = items, .n = ELEMENTS(items)};
+        .about =
+            "Evaluates one expression of GitHub Actions (without ${{ }}) and prints the result\n"
+            "as JSON. Exit code 1 when the expression is wrong.",
+        .items = items,
+        .n = ELEMENTS(items)};
     _cleanup_free_ char **guarded = xcalloc((size_t)argc + 2, sizeof(char *));
     int n;
     argc = guard_expression(argc, argv, guarded);

@@ -12,8 +12,9 @@ static int read_plan(const char *file, const struct bitbucket_select *sel, struc
     if (pipeline_text(file, &text, &e) < 0)
         return cli_fail(&e);
     struct diags d = {0};
-    int r = pipeline_dialect(file, buf_sv(&text)) == DIALECT_BITBUCKET ? bitbucket_read(file, buf_sv(&text), sel, ret, &d)
-                                                        : github_read(file, buf_sv(&text), NULL, ret, &d);
+    int r = pipeline_dialect(file, buf_sv(&text)) == DIALECT_BITBUCKET
+                ? bitbucket_read(file, buf_sv(&text), sel, ret, &d)
+                : github_read(file, buf_sv(&text), NULL, ret, &d);
     cli_diags(&d, buf_str(&text), text.n);
     diags_done(&d);
     if (r == -ENOENT) {
@@ -38,7 +39,8 @@ static void print_line(const char *s) {
 }
 
 static void print_steps(const struct plan_step *steps, size_t n, int indent) {
-    static const char *const kinds[] = {"run", "uses", "wait for", "wait for all", "cancel", "parallel"};
+    static const char *const kinds[] = {"run",          "uses",   "wait for",
+                                        "wait for all", "cancel", "parallel"};
     for (size_t i = 0; i < n; i++) {
         const struct plan_step *s = &steps[i];
         printf("%*s%2zu. ", indent, "", i + 1);
@@ -89,7 +91,8 @@ static void print_plan(const struct plan *p) {
         print_job(&p->jobs[i]);
 }
 
-static int plan_all(const struct strv *files, const struct bitbucket_select *sel, bool json, bool source) {
+static int plan_all(const struct strv *files, const struct bitbucket_select *sel, bool json,
+                    bool source) {
     _cleanup_buf_ struct buf out = BUF_MAX(1u << 30);
     struct json_w w;
     int worst = 0;
@@ -120,18 +123,20 @@ int cmd_plan(int argc, char **argv) {
     const char *branch = NULL, *tag = NULL, *pr = NULL, *custom = NULL;
     const struct opt items[] = {
         {0, "json", OPT_FLAG, &json, NULL, "the whole plan as JSON (docs/plan-json.md)"},
-        {0, "source", OPT_FLAG, &source, NULL, "with --json: also each file's values as they stand, with places"},
+        {0, "source", OPT_FLAG, &source, NULL,
+         "with --json: also each file's values as they stand, with places"},
         {0, NULL, OPT_GROUP, NULL, NULL, "Which pipeline of a bitbucket-pipelines.yml"},
         {0, "branch", OPT_STR, &branch, "NAME", "of a push to this branch (main)"},
         {0, "tag", OPT_STR, &tag, "NAME", "of a push of this tag"},
         {0, "pull-request", OPT_STR, &pr, "BRANCH", "of a pull request from this branch"},
         {0, "custom", OPT_STR, &custom, "NAME", "a custom one"},
     };
-    const struct opts o = {
-        .usage = "plan [options] [FILE…]",
-        .about = "Prints the jobs and steps of workflow files and bitbucket-pipelines.yml, without running\n"
-                 "them. Without files: those of the repository.",
-        .items = items, .n = ELEMENTS(items)};
+    const struct opts o = {.usage = "plan [options] [FILE…]",
+                           .about = "Prints the jobs and steps of workflow files and "
+                                    "bitbucket-pipelines.yml, without running\n"
+                                    "them. Without files: those of the repository.",
+                           .items = items,
+                           .n = ELEMENTS(items)};
     int n, r = opts_begin(&o, argc, argv, &n);
     if (r >= 0)
         return r;

@@ -52,12 +52,13 @@ int pipeline_files(int n, char *const *names, struct strv *ret, struct err *e) {
         struct stat here, root;
         if (add_repository(buf_str(&up), ret))
             return 0;
-        if (fs_exists(AT_FDCWD, git) || stat(up.n ? buf_str(&up) : ".", &here) < 0 || stat("/", &root) < 0 ||
-            (here.st_ino == root.st_ino && here.st_dev == root.st_dev))
+        if (fs_exists(AT_FDCWD, git) || stat(up.n ? buf_str(&up) : ".", &here) < 0 ||
+            stat("/", &root) < 0 || (here.st_ino == root.st_ino && here.st_dev == root.st_dev))
             break;
         buf_adds(&up, "../");
     }
-    err_set(e, ERR_USER, -ENOENT, "no pipeline here: neither .github/workflows/*.yml nor bitbucket-pipelines.yml");
+    err_set(e, ERR_USER, -ENOENT,
+            "no pipeline here: neither .github/workflows/*.yml nor bitbucket-pipelines.yml");
     return err_hint(e, -ENOENT, "name the files, or go to the repository");
 }
 

@@ -20,8 +20,17 @@ enum node_kind {
     NODE_GE,
     NODE_GROUP, /* ( kids[0] ) */
 };
-enum builtin { FN_NONE, FN_CASE, FN_CONTAINS, FN_ENDSWITH, FN_FORMAT, FN_FROMJSON, FN_JOIN,
-               FN_STARTSWITH, FN_TOJSON };
+enum builtin {
+    FN_NONE,
+    FN_CASE,
+    FN_CONTAINS,
+    FN_ENDSWITH,
+    FN_FORMAT,
+    FN_FROMJSON,
+    FN_JOIN,
+    FN_STARTSWITH,
+    FN_TOJSON
+};
 
 struct expr_node {
     enum node_kind kind;
@@ -42,9 +51,29 @@ static inline struct sv node_text(const struct expr *x, const struct expr_node *
 
 /* --- the lexer -------------------------------------------------------------------------------- */
 enum token_kind {
-    TOK_EOF, TOK_LPAREN, TOK_RPAREN, TOK_LBRACKET, TOK_RBRACKET, TOK_COMMA, TOK_DOT, TOK_NOT,
-    TOK_NE, TOK_EQ, TOK_GT, TOK_GE, TOK_LT, TOK_LE, TOK_AND, TOK_OR, TOK_STAR, TOK_NUMBER,
-    TOK_STRING, TOK_NAME, TOK_TRUE, TOK_FALSE, TOK_NULL,
+    TOK_EOF,
+    TOK_LPAREN,
+    TOK_RPAREN,
+    TOK_LBRACKET,
+    TOK_RBRACKET,
+    TOK_COMMA,
+    TOK_DOT,
+    TOK_NOT,
+    TOK_NE,
+    TOK_EQ,
+    TOK_GT,
+    TOK_GE,
+    TOK_LT,
+    TOK_LE,
+    TOK_AND,
+    TOK_OR,
+    TOK_STAR,
+    TOK_NUMBER,
+    TOK_STRING,
+    TOK_NAME,
+    TOK_TRUE,
+    TOK_FALSE,
+    TOK_NULL,
 };
 struct token {
     enum token_kind kind;

@@ -12,8 +12,8 @@ enum { MEMORY_DEFAULT = 10 << 20, ARENA_FACTOR = 16 };
 
 const struct value *eval_memory(struct eval *ev) {
     static const char what[] = "The maximum allowed memory size was exceeded";
-    expr_fail(ev->xe, EXPR_EVALUATION, "%s while evaluating the following expression: " SV_FMT, what,
-              SV_ARG(ev->expr->text));
+    expr_fail(ev->xe, EXPR_EVALUATION, "%s while evaluating the following expression: " SV_FMT,
+              what, SV_ARG(ev->expr->text));
     if (ev->xe)
         ev->xe->brief = sizeof what - 1;
     return NULL;
@@ -130,13 +130,20 @@ static bool compare(struct eval *ev, enum node_kind op, const struct value *a,
         eval_coerced(ev, b, val_number(ev->arena, val_to_number(b)));
     }
     switch (op) {
-    case NODE_EQ: return val_equal(a, b);
-    case NODE_NE: return !val_equal(a, b);
-    case NODE_LT: return val_less(a, b);
-    case NODE_LE: return val_equal(a, b) || val_less(a, b);
-    case NODE_GT: return val_less(b, a);
-    case NODE_GE: return val_equal(a, b) || val_less(b, a);
-    default: return false;
+    case NODE_EQ:
+        return val_equal(a, b);
+    case NODE_NE:
+        return !val_equal(a, b);
+    case NODE_LT:
+        return val_less(a, b);
+    case NODE_LE:
+        return val_equal(a, b) || val_less(a, b);
+    case NODE_GT:
+        return val_less(b, a);
+    case NODE_GE:
+        return val_equal(a, b) || val_less(b, a);
+    default:
+        return false;
     }
 }
 
@@ -173,22 +180,29 @@ static const struct value *eval_chain(struct eval *ev, const struct expr_node *n
 
 static const struct value *dispatch(struct eval *ev, const struct expr_node *n) {
     switch (n->kind) {
-    case NODE_LITERAL: return n->value;
+    case NODE_LITERAL:
+        return n->value;
     case NODE_CONTEXT: {
         const struct value *v = ev->env ? val_get(ev->env->contexts, n->name) : NULL;
         return v ? v : &val_null;
     }
-    case NODE_INDEX: return eval_index(ev, n);
-    case NODE_CALL: return eval_call(ev, n);
+    case NODE_INDEX:
+        return eval_index(ev, n);
+    case NODE_CALL:
+        return eval_call(ev, n);
     case NODE_NOT: {
         const struct value *v = eval_node(ev, n->kids[0]);
         return v ? val_bool(!val_truthy(v)) : NULL;
     }
     case NODE_AND:
-    case NODE_OR: return eval_chain(ev, n);
-    case NODE_GROUP: return eval_node(ev, n->kids[0]);
-    case NODE_STAR: return &val_null; /* only inside an index, which looks at it itself */
-    default: return eval_binary(ev, n);
+    case NODE_OR:
+        return eval_chain(ev, n);
+    case NODE_GROUP:
+        return eval_node(ev, n->kids[0]);
+    case NODE_STAR:
+        return &val_null; /* only inside an index, which looks at it itself */
+    default:
+        return eval_binary(ev, n);
     }
 }
 
@@ -209,7 +223,11 @@ const struct value *eval_node(struct eval *ev, const struct expr_node *n) {
 
 int expr_eval(struct arena *a, const struct expr *x, const struct expr_env *env,
               const struct value **ret, struct expr_error *xe) {
-    struct eval ev = {.arena = a, .expr = x, .env = env, .xe = xe, .arena_start = a->used,
+    struct eval ev = {.arena = a,
+                      .expr = x,
+                      .env = env,
+                      .xe = xe,
+                      .arena_start = a->used,
                       .max = env && env->max_memory ? env->max_memory : MEMORY_DEFAULT};
     const struct value *v = x->root ? eval_node(&ev, x->root) : &val_null;
     if (!v)

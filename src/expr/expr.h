@@ -23,8 +23,8 @@ struct expr_error {
     char msg[1000];
 };
 /* The expression's text must outlive *ret. */
-int expr_parse(struct arena *a, struct sv text, const struct expr_names *names,
-               struct expr **ret, struct expr_error *xe);
+int expr_parse(struct arena *a, struct sv text, const struct expr_names *names, struct expr **ret,
+               struct expr_error *xe);
 
 /* Evaluation. Contexts by name (case-insensitive); functions beyond the built-in ones by call-back
  * (success, failure, always, cancelled, hashFiles). */
@@ -32,7 +32,11 @@ typedef int (*expr_fn)(void *arg, struct arena *a, const struct value **args, si
                        const struct value **ret, struct expr_error *xe);
 struct expr_env {
     const struct value *contexts; /* an object: name -> value */
-    struct expr_func { const char *name; expr_fn fn; void *arg; } funcs[8];
+    struct expr_func {
+        const char *name;
+        expr_fn fn;
+        void *arg;
+    } funcs[8];
     size_t n_funcs;
     size_t max_memory; /* bytes; 0 = 10 MiB */
     void (*trace)(void *arg, unsigned depth, struct sv text, const struct value *v); /* or NULL */
@@ -46,7 +50,8 @@ int expr_run(struct arena *a, struct sv text, const struct expr_env *env, const 
 
 /* Walks the names an expression uses: fn(context, first property or "", arg) for each context
  * access ("secrets","TOKEN"), and for each function call (name, NULL). */
-void expr_uses(const struct expr *x, void (*fn)(void *arg, struct sv name, struct sv property), void *arg);
+void expr_uses(const struct expr *x, void (*fn)(void *arg, struct sv name, struct sv property),
+               void *arg);
 bool expr_calls_status(const struct expr *x); /* success/failure/always/cancelled */
 
 /* Templates: "a ${{ x }} b". A text that is one expression only gives that value, unconverted;

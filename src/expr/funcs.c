@@ -105,11 +105,13 @@ static const struct value *fn_fromjson(struct eval *ev, const struct value **arg
     struct json *j;
     struct err e = {0};
     if (sv_trim(in).n == 0) {
-        expr_fail(ev->xe, EXPR_EVALUATION, "Error parsing JSON when evaluating fromJson: empty input");
+        expr_fail(ev->xe, EXPR_EVALUATION,
+                  "Error parsing JSON when evaluating fromJson: empty input");
         return NULL;
     }
     if (json_parse(ev->arena, in, &j, &e) < 0) {
-        expr_fail(ev->xe, EXPR_EVALUATION, "Error parsing JSON when evaluating fromJson: %s", e.msg);
+        expr_fail(ev->xe, EXPR_EVALUATION, "Error parsing JSON when evaluating fromJson: %s",
+                  e.msg);
         return NULL;
     }
     if (weigh(j) > ev->max)
@@ -164,17 +166,24 @@ const struct value *eval_call(struct eval *ev, const struct expr_node *n) {
             return NULL;
     }
     switch (n->fn) {
-    case FN_CONTAINS: return fn_contains(ev, args);
-    case FN_STARTSWITH: return fn_affix(ev, args, fold_starts);
-    case FN_ENDSWITH: return fn_affix(ev, args, fold_ends);
-    case FN_FORMAT: return fn_format(ev, args, n->n);
-    case FN_JOIN: return fn_join(ev, args, n->n);
-    case FN_FROMJSON: return fn_fromjson(ev, args);
+    case FN_CONTAINS:
+        return fn_contains(ev, args);
+    case FN_STARTSWITH:
+        return fn_affix(ev, args, fold_starts);
+    case FN_ENDSWITH:
+        return fn_affix(ev, args, fold_ends);
+    case FN_FORMAT:
+        return fn_format(ev, args, n->n);
+    case FN_JOIN:
+        return fn_join(ev, args, n->n);
+    case FN_FROMJSON:
+        return fn_fromjson(ev, args);
     case FN_TOJSON: {
         struct buf b = eval_buf(ev);
         val_to_json(args[0], &b, 2);
         return eval_take(ev, &b);
     }
-    default: return call_back(ev, n, args);
+    default:
+        return call_back(ev, n, args);
     }
 }

@@ -111,8 +111,11 @@ static int name(struct lexer *l, uint32_t from) {
         const char *word;
         enum token_kind kind;
         double number;
-    } words[] = {{"true", TOK_TRUE, 0},  {"false", TOK_FALSE, 0},          {"null", TOK_NULL, 0},
-                 {"NaN", TOK_NUMBER, NAN}, {"Infinity", TOK_NUMBER, INFINITY}};
+    } words[] = {{"true", TOK_TRUE, 0},
+                 {"false", TOK_FALSE, 0},
+                 {"null", TOK_NULL, 0},
+                 {"NaN", TOK_NUMBER, NAN},
+                 {"Infinity", TOK_NUMBER, INFINITY}};
     to_boundary(l, false);
     struct sv s = sv_sub(l->text, from, l->at - from);
     if (!letter(s.p[0]))
@@ -173,15 +176,24 @@ static int next(struct lexer *l) {
         push(l, TOK_DOT, from, 0);
         return 0;
     case '-':
-    case '+': return number(l, from);
-    case '!': return pair(l, from, '=', TOK_NOT, TOK_NE);
-    case '<': return pair(l, from, '=', TOK_LT, TOK_LE);
-    case '>': return pair(l, from, '=', TOK_GT, TOK_GE);
-    case '=': return pair(l, from, '=', TOK_EOF, TOK_EQ);
-    case '&': return pair(l, from, '&', TOK_EOF, TOK_AND);
-    case '|': return pair(l, from, '|', TOK_EOF, TOK_OR);
-    case '\'': return string(l, from);
-    default: break;
+    case '+':
+        return number(l, from);
+    case '!':
+        return pair(l, from, '=', TOK_NOT, TOK_NE);
+    case '<':
+        return pair(l, from, '=', TOK_LT, TOK_LE);
+    case '>':
+        return pair(l, from, '=', TOK_GT, TOK_GE);
+    case '=':
+        return pair(l, from, '=', TOK_EOF, TOK_EQ);
+    case '&':
+        return pair(l, from, '&', TOK_EOF, TOK_AND);
+    case '|':
+        return pair(l, from, '|', TOK_EOF, TOK_OR);
+    case '\'':
+        return string(l, from);
+    default:
+        break;
     }
     if (boundary(l, from)) { /* white space: the others were taken above */
         const char *p = l->text.p + from;

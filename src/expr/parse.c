@@ -20,10 +20,10 @@ static const struct {
     enum builtin fn;
     size_t min, max;
 } builtins[] = {
-    {"case", FN_CASE, 3, SIZE_MAX},       {"contains", FN_CONTAINS, 2, 2},
-    {"endsWith", FN_ENDSWITH, 2, 2},      {"format", FN_FORMAT, 1, 255},
-    {"fromJSON", FN_FROMJSON, 1, 1},      {"join", FN_JOIN, 1, 2},
-    {"startsWith", FN_STARTSWITH, 2, 2},  {"toJSON", FN_TOJSON, 1, 1},
+    {"case", FN_CASE, 3, SIZE_MAX},      {"contains", FN_CONTAINS, 2, 2},
+    {"endsWith", FN_ENDSWITH, 2, 2},     {"format", FN_FORMAT, 1, 255},
+    {"fromJSON", FN_FROMJSON, 1, 1},     {"join", FN_JOIN, 1, 2},
+    {"startsWith", FN_STARTSWITH, 2, 2}, {"toJSON", FN_TOJSON, 1, 1},
 };
 
 static struct expr_node *expression(struct parser *p);
@@ -79,9 +79,15 @@ static struct expr_node *node(struct parser *p, enum node_kind kind, uint32_t at
 static struct expr_node *literal(struct parser *p, const struct token *t) {
     const struct value *v = &val_null;
     switch (t->kind) {
-    case TOK_TRUE: v = &val_true; break;
-    case TOK_FALSE: v = &val_false; break;
-    case TOK_NUMBER: v = val_number(p->arena, t->number); break;
+    case TOK_TRUE:
+        v = &val_true;
+        break;
+    case TOK_FALSE:
+        v = &val_false;
+        break;
+    case TOK_NUMBER:
+        v = val_number(p->arena, t->number);
+        break;
     case TOK_STRING: {
         char *s = arena_alloc(p->arena, t->end - t->at), *o = s;
         for (uint32_t i = t->at + 1; i < t->end - 1; i++) {
@@ -95,7 +101,8 @@ static struct expr_node *literal(struct parser *p, const struct token *t) {
         v = str;
         break;
     }
-    default: break;
+    default:
+        break;
     }
     struct expr_node *n = node(p, NODE_LITERAL, t->at, 0);
     n->value = v;
@@ -123,7 +130,8 @@ static struct expr_node *primary(struct parser *p) {
         n->kids[0] = inner;
         return n;
     }
-    default: return unexpected(p);
+    default:
+        return unexpected(p);
     }
 }
 
@@ -138,7 +146,8 @@ static bool listed(const char *const *list, struct sv name, size_t *ret_min, siz
         if ((*list)[n]) {
             char *end;
             *ret_min = strtoul(*list + n + 1, &end, 10);
-            *ret_max = *end == ',' ? (end[1] == 'M' ? SIZE_MAX : strtoul(end + 1, NULL, 10)) : *ret_min;
+            *ret_max =
+                *end == ',' ? (end[1] == 'M' ? SIZE_MAX : strtoul(end + 1, NULL, 10)) : *ret_min;
         }
         return true;
     }
@@ -170,8 +179,9 @@ static bool check_call(struct parser *p, const struct token *t, size_t n, enum b
         return true;
     fail(p, what, t);
     if (p->xe) /* the implementations differ in what follows */
-        p->xe->brief = *what == 'U' ? (size_t)(strstr(p->xe->msg, " within expression") - p->xe->msg)
-                                    : strlen(what) + 2;
+        p->xe->brief = *what == 'U'
+                           ? (size_t)(strstr(p->xe->msg, " within expression") - p->xe->msg)
+                           : strlen(what) + 2;
     return false;
 }
 
@@ -281,13 +291,20 @@ static struct expr_node *unary(struct parser *p) {
 
 static enum node_kind binary_kind(enum token_kind k, bool equality) {
     switch (k) {
-    case TOK_EQ: return equality ? NODE_EQ : NODE_LITERAL;
-    case TOK_NE: return equality ? NODE_NE : NODE_LITERAL;
-    case TOK_LT: return equality ? NODE_LITERAL : NODE_LT;
-    case TOK_LE: return equality ? NODE_LITERAL : NODE_LE;
-    case TOK_GT: return equality ? NODE_LITERAL : NODE_GT;
-    case TOK_GE: return equality ? NODE_LITERAL : NODE_GE;
-    default: return NODE_LITERAL; /* none */
+    case TOK_EQ:
+        return equality ? NODE_EQ : NODE_LITERAL;
+    case TOK_NE:
+        return equality ? NODE_NE : NODE_LITERAL;
+    case TOK_LT:
+        return equality ? NODE_LITERAL : NODE_LT;
+    case TOK_LE:
+        return equality ? NODE_LITERAL : NODE_LE;
+    case TOK_GT:
+        return equality ? NODE_LITERAL : NODE_GT;
+    case TOK_GE:
+        return equality ? NODE_LITERAL : NODE_GE;
+    default:
+        return NODE_LITERAL; /* none */
     }
 }
 

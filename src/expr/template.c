@@ -24,8 +24,9 @@ static int next_expr(struct sv t, size_t at, size_t *ret_open, size_t *ret_from,
             return 1;
         }
     }
-    expr_fail(xe, EXPR_LEXING, "The expression is not closed. An unescaped ${{ sequence was found, "
-                               "but the closing }} sequence was not found.");
+    expr_fail(xe, EXPR_LEXING,
+              "The expression is not closed. An unescaped ${{ sequence was found, "
+              "but the closing }} sequence was not found.");
     if (xe) {
         xe->offset = from - 3;
         xe->length = t.n - xe->offset;

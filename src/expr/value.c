@@ -80,7 +80,8 @@ static uint64_t hash_seed(void) {
         random_bytes(&fresh, sizeof fresh);
         fresh |= 1;
         /* The first one wins: tables made by another thread must stay readable. */
-        if (__atomic_compare_exchange_n(&seed, &s, fresh, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        if (__atomic_compare_exchange_n(&seed, &s, fresh, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
             s = fresh;
     }
     return s;
@@ -157,10 +158,14 @@ const struct value *val_from_json(struct arena *a, const struct json *j) {
     if (!j)
         return &val_null;
     switch (j->kind) {
-    case JSON_NULL: return &val_null;
-    case JSON_BOOL: return val_bool(j->boolean);
-    case JSON_NUMBER: return val_number(a, j->number);
-    case JSON_STRING: return val_string(a, j->text);
+    case JSON_NULL:
+        return &val_null;
+    case JSON_BOOL:
+        return val_bool(j->boolean);
+    case JSON_NUMBER:
+        return val_number(a, j->number);
+    case JSON_STRING:
+        return val_string(a, j->text);
     case JSON_ARRAY: {
         struct value *v = val_array(a);
         for (size_t i = 0; i < j->n; i++)
@@ -187,10 +192,14 @@ const struct value *val_from_json(struct arena *a, const struct json *j) {
 
 const struct value *val_clone(struct arena *a, const struct value *v) {
     switch (v->kind) {
-    case VAL_NULL: return &val_null;
-    case VAL_BOOL: return val_bool(v->boolean);
-    case VAL_NUMBER: return val_number(a, v->number);
-    case VAL_STRING: return val_string(a, v->str);
+    case VAL_NULL:
+        return &val_null;
+    case VAL_BOOL:
+        return val_bool(v->boolean);
+    case VAL_NUMBER:
+        return val_number(a, v->number);
+    case VAL_STRING:
+        return val_string(a, v->str);
     case VAL_ARRAY: {
         struct value *c = val_array(a);
         c->filtered = v->filtered;
@@ -256,17 +265,24 @@ static void write_json(const struct value *v, struct buf *b, unsigned indent, un
         return;
     bool exact = indent == EXACT;
     switch (v->kind) {
-    case VAL_NULL: buf_adds(b, "null"); return;
-    case VAL_BOOL: buf_adds(b, v->boolean ? "true" : "false"); return;
+    case VAL_NULL:
+        buf_adds(b, "null");
+        return;
+    case VAL_BOOL:
+        buf_adds(b, v->boolean ? "true" : "false");
+        return;
     case VAL_NUMBER:
         if (exact)
             write_exact(v->number, b);
         else
             val_format_number(v->number, b);
         return;
-    case VAL_STRING: json_escape(b, v->str); return;
+    case VAL_STRING:
+        json_escape(b, v->str);
+        return;
     case VAL_ARRAY:
-    case VAL_OBJECT: break;
+    case VAL_OBJECT:
+        break;
     }
     bool lines = indent && !exact;
     bool object = v->kind == VAL_OBJECT;
@@ -304,12 +320,17 @@ const char *val_kind_name(enum val_kind k) {
 
 bool val_truthy(const struct value *v) {
     switch (v->kind) {
-    case VAL_NULL: return false;
-    case VAL_BOOL: return v->boolean;
-    case VAL_NUMBER: return v->number != 0 && !isnan(v->number);
-    case VAL_STRING: return v->str.n > 0;
+    case VAL_NULL:
+        return false;
+    case VAL_BOOL:
+        return v->boolean;
+    case VAL_NUMBER:
+        return v->number != 0 && !isnan(v->number);
+    case VAL_STRING:
+        return v->str.n > 0;
     case VAL_ARRAY:
-    case VAL_OBJECT: return true;
+    case VAL_OBJECT:
+        return true;
     }
     return false;
 }
@@ -368,9 +389,10 @@ static double parse_radix(struct sv s, unsigned bits) {
     uint64_t v = 0;
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        unsigned d = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+        unsigned d = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
                      : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-                     : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10 : 99;
+                     : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
+                                            : 99;
         if (d >= 1u << bits)
             return NAN;
         v = v << bits | d;
@@ -404,28 +426,38 @@ double val_parse_number(struct sv text) {
 
 double val_to_number(const struct value *v) {
     switch (v->kind) {
-    case VAL_NULL: return 0;
-    case VAL_BOOL: return v->boolean;
-    case VAL_NUMBER: return v->number;
-    case VAL_STRING: return val_parse_number(v->str);
+    case VAL_NULL:
+        return 0;
+    case VAL_BOOL:
+        return v->boolean;
+    case VAL_NUMBER:
+        return v->number;
+    case VAL_STRING:
+        return val_parse_number(v->str);
     case VAL_ARRAY:
-    case VAL_OBJECT: return NAN;
+    case VAL_OBJECT:
+        return NAN;
     }
     return NAN;
 }
 
 struct sv val_to_string(struct arena *a, const struct value *v) {
     switch (v->kind) {
-    case VAL_NULL: return SV("");
-    case VAL_BOOL: return v->boolean ? SV("true") : SV("false");
+    case VAL_NULL:
+        return SV("");
+    case VAL_BOOL:
+        return v->boolean ? SV("true") : SV("false");
     case VAL_NUMBER: {
         _cleanup_buf_ struct buf b = BUF_SMALL;
         val_format_number(v->number, &b);
         return arena_sv(a, buf_sv(&b));
     }
-    case VAL_STRING: return v->str;
-    case VAL_ARRAY: return SV("Array");
-    case VAL_OBJECT: return SV("Object");
+    case VAL_STRING:
+        return v->str;
+    case VAL_ARRAY:
+        return SV("Array");
+    case VAL_OBJECT:
+        return SV("Object");
     }
     return SV("");
 }
@@ -448,22 +480,32 @@ static int common_kind(const struct value *a, const struct value *b, double *x, 
 bool val_equal(const struct value *a, const struct value *b) {
     double x = 0, y = 0;
     switch (common_kind(a, b, &x, &y)) {
-    case VAL_NULL: return true;
-    case VAL_BOOL: return a->boolean == b->boolean;
-    case VAL_NUMBER: return x == y;
-    case VAL_STRING: return fold_eq(a->str, b->str);
+    case VAL_NULL:
+        return true;
+    case VAL_BOOL:
+        return a->boolean == b->boolean;
+    case VAL_NUMBER:
+        return x == y;
+    case VAL_STRING:
+        return fold_eq(a->str, b->str);
     case VAL_ARRAY:
-    case VAL_OBJECT: return a == b;
-    default: return false;
+    case VAL_OBJECT:
+        return a == b;
+    default:
+        return false;
     }
 }
 
 bool val_less(const struct value *a, const struct value *b) {
     double x = 0, y = 0;
     switch (common_kind(a, b, &x, &y)) {
-    case VAL_BOOL: return !a->boolean && b->boolean;
-    case VAL_NUMBER: return x < y;
-    case VAL_STRING: return fold_cmp(a->str, b->str) < 0;
-    default: return false;
+    case VAL_BOOL:
+        return !a->boolean && b->boolean;
+    case VAL_NUMBER:
+        return x < y;
+    case VAL_STRING:
+        return fold_cmp(a->str, b->str) < 0;
+    default:
+        return false;
     }
 }

@@ -26,7 +26,8 @@ const struct value *val_str(struct arena *a, const char *s);  /* NULL gives null
 struct value *val_array(struct arena *a);
 struct value *val_object(struct arena *a);
 void val_push(struct arena *a, struct value *array, const struct value *v);
-void val_set(struct arena *a, struct value *object, struct sv key, const struct value *v); /* replaces */
+void val_set(struct arena *a, struct value *object, struct sv key,
+             const struct value *v); /* replaces */
 void val_sets(struct arena *a, struct value *object, const char *key, const struct value *v);
 void val_set_str(struct arena *a, struct value *object, const char *key, const char *s);
 const struct value *val_get(const struct value *object, struct sv key); /* NULL when absent */
@@ -38,10 +39,12 @@ const char *val_kind_name(enum val_kind k); /* "Null", "Boolean", … */
 /* One line, numbers with all their digits, NaN and infinities as null. */
 void val_to_json_exact(const struct value *v, struct buf *b);
 bool val_truthy(const struct value *v);
-double val_to_number(const struct value *v);             /* coercion; NaN for what is none */
-double val_parse_number(struct sv s);                    /* of a string; "" is 0 */
-struct sv val_to_string(struct arena *a, const struct value *v); /* coercion: "" for null, "Object", "Array" */
-void val_format_number(double d, struct buf *b);         /* G15 */
+double val_to_number(const struct value *v); /* coercion; NaN for what is none */
+double val_parse_number(struct sv s);        /* of a string; "" is 0 */
+struct sv val_to_string(struct arena *a,
+                        const struct value *v);  /* coercion: "" for null, "Object", "Array" */
+void val_format_number(double d, struct buf *b); /* G15 */
 bool val_equal(const struct value *a, const struct value *b); /* == of the language */
 bool val_less(const struct value *a, const struct value *b);  /* <; false where nothing compares */
-const struct value *val_clone(struct arena *a, const struct value *v); /* deep, into another arena */
+const struct value *val_clone(struct arena *a,
+                              const struct value *v); /* deep, into another arena */

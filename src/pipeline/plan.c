@@ -42,7 +42,9 @@ struct names {
 
 static void note_use(void *arg, struct sv name, struct sv property) {
     struct names *n = arg;
-    const char *context = sv_ieqs(name, "secrets") ? "secrets" : sv_ieqs(name, "vars") ? "vars" : NULL;
+    const char *context = sv_ieqs(name, "secrets") ? "secrets"
+                          : sv_ieqs(name, "vars")  ? "vars"
+                                                   : NULL;
     if (!context || !property.n)
         return;
     const char *key = arena_printf(&n->arena, "%s." SV_FMT, context, SV_ARG(property));
@@ -75,7 +77,8 @@ static void note_tree(struct names *n, const struct yaml_node *node, bool condit
         note_tree(n, node->items[i], node->kind == YAML_MAP && yaml_is(node->keys[i], "if"));
 }
 
-void plan_names(const struct plan *p, void (*fn)(void *arg, const char *context, const char *name, struct span at),
+void plan_names(const struct plan *p,
+                void (*fn)(void *arg, const char *context, const char *name, struct span at),
                 void *arg) {
     struct names n = {.fn = fn, .arg = arg, .seen = {.nocase = true}};
     if (p->dialect == DIALECT_GITHUB && p->root)

@@ -10,9 +10,10 @@ static void add_items(struct buf *b, const char *const *items, size_t n) {
         buf_addf(b, ", and %zu more", n - 8);
 }
 
-static bool refuse(struct trigger_verdict *v, const char *filter, struct span at, const char *fmt, ...)
-    _printf_(4, 5);
-static bool refuse(struct trigger_verdict *v, const char *filter, struct span at, const char *fmt, ...) {
+static bool refuse(struct trigger_verdict *v, const char *filter, struct span at, const char *fmt,
+                   ...) _printf_(4, 5);
+static bool refuse(struct trigger_verdict *v, const char *filter, struct span at, const char *fmt,
+                   ...) {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(v->why, sizeof v->why, fmt, ap);
@@ -74,17 +75,20 @@ static bool given(const struct plan_filter *a, const struct plan_filter *b) {
 /* Filters for the one kind of ref shut out the other. */
 static bool push_ref_agrees(const struct plan_trigger *t, const struct trigger_event *ev,
                             struct trigger_verdict *v) {
-    bool branches = given(&t->branches, &t->branches_ignore), tags = given(&t->tags, &t->tags_ignore);
+    bool branches = given(&t->branches, &t->branches_ignore),
+         tags = given(&t->tags, &t->tags_ignore);
     if (ev->tag) {
         if (branches && !tags)
-            return refuse(v, "tags", t->at, "push has filters for branches only, and this is the tag %s", ev->tag);
+            return refuse(v, "tags", t->at,
+                          "push has filters for branches only, and this is the tag %s", ev->tag);
         return name_agrees(&t->tags, &t->tags_ignore, "tags", "tags-ignore", ev->tag, v);
     }
     if (tags && !branches)
-        return refuse(v, "branches", t->at, "push has filters for tags only, and this is the branch %s",
+        return refuse(v, "branches", t->at,
+                      "push has filters for tags only, and this is the branch %s",
                       ev->branch ? ev->branch : "(none)");
-    return !ev->branch || name_agrees(&t->branches, &t->branches_ignore, "branches", "branches-ignore",
-                                      ev->branch, v);
+    return !ev->branch || name_agrees(&t->branches, &t->branches_ignore, "branches",
+                                      "branches-ignore", ev->branch, v);
 }
 
 static bool paths_agree(const struct plan_trigger *t, const struct trigger_event *ev,
@@ -101,8 +105,10 @@ static bool paths_agree(const struct plan_trigger *t, const struct trigger_event
     if (!ev->n_paths)
         buf_adds(&b, "no file changed");
     if (t->paths.given)
-        return refuse_list(v, "paths", &t->paths, "matches none of the changed files:", buf_str(&b));
-    return refuse_list(v, "paths-ignore", &t->paths_ignore, "covers all changed files:", buf_str(&b));
+        return refuse_list(v, "paths", &t->paths,
+                           "matches none of the changed files:", buf_str(&b));
+    return refuse_list(v, "paths-ignore", &t->paths_ignore,
+                       "covers all changed files:", buf_str(&b));
 }
 
 static bool workflows_agree(const struct plan_trigger *t, const struct trigger_event *ev,

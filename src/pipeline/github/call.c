@@ -7,10 +7,15 @@ enum { MAX_NESTED = 3 };
 enum level { LEVEL_NO, LEVEL_READ, LEVEL_WRITE_ACCESS };
 
 /* The first ones make up read-all and write-all, in the order in which GitHub lists them. */
-static const char *const scopes[] = {
-    "actions", "checks", "contents", "deployments", "discussions", "issues", "packages", "pages",
-    "pull-requests", "repository-projects", "statuses", "security-events", "id-token",
-    "artifact-metadata", "attestations", "copilot-requests", "models", "vulnerability-alerts"};
+static const char *const scopes[] = {"actions",       "checks",
+                                     "contents",      "deployments",
+                                     "discussions",   "issues",
+                                     "packages",      "pages",
+                                     "pull-requests", "repository-projects",
+                                     "statuses",      "security-events",
+                                     "id-token",      "artifact-metadata",
+                                     "attestations",  "copilot-requests",
+                                     "models",        "vulnerability-alerts"};
 enum { N_SCOPES = ELEMENTS(scopes), N_LISTED = 13 };
 
 struct allowed {
@@ -19,7 +24,9 @@ struct allowed {
 };
 
 static enum level level_of(const char *s) {
-    return s && streq(s, "write") ? LEVEL_WRITE_ACCESS : s && streq(s, "read") ? LEVEL_READ : LEVEL_NO;
+    return s && streq(s, "write")  ? LEVEL_WRITE_ACCESS
+           : s && streq(s, "read") ? LEVEL_READ
+                                   : LEVEL_NO;
 }
 
 /* `listed`: what the short forms ask for; else what they allow. */
@@ -49,8 +56,8 @@ struct walk {
 };
 
 /* `who` asks for p; the call was made by `job`. */
-static void compare(struct walk *w, const struct plan_job *job, const char *who, const struct plan_permissions *p,
-                    const struct allowed *max) {
+static void compare(struct walk *w, const struct plan_job *job, const char *who,
+                    const struct plan_permissions *p, const struct allowed *max) {
     _cleanup_buf_ struct buf asked = BUF_SMALL, granted = BUF_SMALL;
     struct allowed want = permissions_of(p, true);
     if (!p->given || !max->known)
@@ -80,7 +87,8 @@ static void check_permissions(struct walk *w, const struct plan_job *job, const 
     }
 }
 
-static void walk_plan(struct walk *w, const struct plan *p, const struct allowed *inherited, size_t depth) {
+static void walk_plan(struct walk *w, const struct plan *p, const struct allowed *inherited,
+                      size_t depth) {
     size_t limit = w->lim->max_nested_depth ? w->lim->max_nested_depth : MAX_NESTED;
     struct allowed own = p->permissions.given ? permissions_of(&p->permissions, false) : *inherited;
     w->jobs += p->n_jobs;
@@ -105,14 +113,16 @@ static void walk_plan(struct walk *w, const struct plan *p, const struct allowed
     }
 }
 
-void github_check_calls(const struct plan *p, const struct github_limits *lim, github_load_fn load, void *arg,
-                        struct diags *d) {
+void github_check_calls(const struct plan *p, const struct github_limits *lim, github_load_fn load,
+                        void *arg, struct diags *d) {
     static const struct github_limits none;
     struct walk w = {lim ? lim : &none, load, arg, d, 0, false};
     struct allowed dflt = {.known = w.lim->policy != POLICY_UNKNOWN};
     for (size_t i = 0; i < N_SCOPES; i++) {
         bool read = streq(scopes[i], "contents") || streq(scopes[i], "packages");
-        dflt.level[i] = w.lim->policy == POLICY_WRITE ? LEVEL_WRITE_ACCESS : read ? LEVEL_READ : LEVEL_NO;
+        dflt.level[i] = w.lim->policy == POLICY_WRITE ? LEVEL_WRITE_ACCESS
+                        : read                        ? LEVEL_READ
+                                                      : LEVEL_NO;
     }
     walk_plan(&w, p, &dflt, 0);
     if (w.lim->max_job_limit && w.jobs > w.lim->max_job_limit)
@@ -138,8 +148,10 @@ static bool passed(const struct text_map *m, const char *name) {
 
 /* A literal of the wrong type; expressions are known when they run. */
 static void check_value(const struct plan_input *in, const struct text *v, struct diags *d) {
-    bool ok = v->expr || !v->s || (in->type == INPUT_BOOLEAN ? v->type == TEXT_BOOL
-                                   : in->type == INPUT_NUMBER ? v->type == TEXT_NUMBER : true);
+    bool ok = v->expr || !v->s ||
+              (in->type == INPUT_BOOLEAN  ? v->type == TEXT_BOOL
+               : in->type == INPUT_NUMBER ? v->type == TEXT_NUMBER
+                                          : true);
     if (!ok)
         diags_add(d, DIAG_ERROR, v->at, "call", NULL, "Unexpected value '%s'", v->s);
 }
@@ -160,7 +172,8 @@ static void check_inputs(const struct plan_call *c, const struct plan_trigger *t
     }
 }
 
-static void check_secrets(const struct plan_call *c, const struct plan_trigger *t, struct diags *d) {
+static void check_secrets(const struct plan_call *c, const struct plan_trigger *t,
+                          struct diags *d) {
     for (size_t i = 0; i < t->n_secrets; i++)
         if (t->secrets[i].required && !passed(&c->secrets, t->secrets[i].name))
             diags_add(d, DIAG_ERROR, c->uses.at, "call", NULL,
@@ -177,9 +190,11 @@ void github_check_call(const struct plan_job *job, const struct plan *called, st
     const struct plan_call *c = job->call;
     const struct plan_trigger *t = plan_trigger_find(called, "workflow_call");
     if (!t) {
-        diags_add(d, DIAG_ERROR, c->uses.at, "call", "add \"workflow_call:\" to its \"on\"",
-                  "error parsing called workflow \"%s\": workflow is not reusable as it is missing a "
-                  "`on.workflow_call` trigger", c->uses.s);
+        diags_add(
+            d, DIAG_ERROR, c->uses.at, "call", "add \"workflow_call:\" to its \"on\"",
+            "error parsing called workflow \"%s\": workflow is not reusable as it is missing a "
+            "`on.workflow_call` trigger",
+            c->uses.s);
         return;
     }
     check_inputs(c, t, d);

@@ -28,11 +28,14 @@ static void check_id(struct reader *r, const char *id, struct span at, struct ma
         read_error(r, at, "id",
                    "The identifier '%s' is invalid. IDs may only contain alphanumeric characters, "
                    "'_', and '-'. IDs must start with a letter or '_' and and must be less than %d "
-                   "characters.", id, MAX_ID);
+                   "characters.",
+                   id, MAX_ID);
     else if (startswith(id, "__"))
-        read_error(r, at, "id", "The identifier '%s' is invalid. IDs starting with '__' are reserved.", id);
+        read_error(r, at, "id",
+                   "The identifier '%s' is invalid. IDs starting with '__' are reserved.", id);
     else if (map_gets(known, id))
-        read_error(r, at, "id", "The identifier '%s' may not be used more than once within the same scope.", id);
+        read_error(r, at, "id",
+                   "The identifier '%s' may not be used more than once within the same scope.", id);
     else
         map_sets(known, id, (void *)id);
 }
@@ -40,12 +43,18 @@ static void check_id(struct reader *r, const char *id, struct span at, struct ma
 /* What an id is generated from. */
 static struct sv id_stem(struct arena *a, const struct plan_step *s) {
     switch (s->kind) {
-    case STEP_WAIT: return SV("wait");
-    case STEP_WAIT_ALL: return SV("wait-all");
-    case STEP_CANCEL: return SV("cancel");
-    case STEP_PARALLEL: return SV("parallel");
-    case STEP_RUN: return SV("run");
-    case STEP_USES: break;
+    case STEP_WAIT:
+        return SV("wait");
+    case STEP_WAIT_ALL:
+        return SV("wait-all");
+    case STEP_CANCEL:
+        return SV("cancel");
+    case STEP_PARALLEL:
+        return SV("parallel");
+    case STEP_RUN:
+        return SV("run");
+    case STEP_USES:
+        break;
     }
     struct sv uses = {s->uses.s, s->uses.n}, head;
     if (sv_starts(uses, "docker://"))
@@ -54,7 +63,8 @@ static struct sv id_stem(struct arena *a, const struct plan_step *s) {
         return SV("self");
     struct sv owner = SV_NULL, repo = SV_NULL, path;
     ssize_t at = sv_chr(uses, '@');
-    if (at < 0 || (size_t)at + 1 == uses.n || sv_chr(sv_sub(uses, (size_t)at + 1, uses.n), '@') >= 0)
+    if (at < 0 || (size_t)at + 1 == uses.n ||
+        sv_chr(sv_sub(uses, (size_t)at + 1, uses.n), '@') >= 0)
         return SV("run");
     path = sv_sub(uses, 0, (size_t)at);
     while (sv_split(&path, '/', &head)) {
@@ -95,11 +105,13 @@ static const struct yaml_node *step_key(const struct yaml_node *step, const char
     return n ? n : step;
 }
 
-static void check_target(struct reader *r, const struct plan_step *s, struct text t, struct map *known) {
+static void check_target(struct reader *r, const struct plan_step *s, struct text t,
+                         struct map *known) {
     if (!t.s)
         return; /* no text: told by the reader already */
     if (startswith(t.s, "__"))
-        read_error(r, t.at, "id", "The identifier '%s' is invalid. IDs starting with '__' are reserved.", t.s);
+        read_error(r, t.at, "id",
+                   "The identifier '%s' is invalid. IDs starting with '__' are reserved.", t.s);
     else if (s->id && strcasecmp(t.s, s->id) == 0)
         read_error(r, t.at, "id", "Step '%s' cannot reference itself", s->id);
     else if (!map_gets(known, t.s))
@@ -127,8 +139,8 @@ static void set_kind(struct reader *r, struct plan_step *s) {
         read_error(r, s->run.at, "limit", "Exceeded max expression length %d", MAX_TEXT);
 }
 
-static void name_steps(struct reader *r, struct plan_step *steps, size_t n, const struct yaml_node *seq,
-                       struct map *known) {
+static void name_steps(struct reader *r, struct plan_step *steps, size_t n,
+                       const struct yaml_node *seq, struct map *known) {
     for (size_t i = 0; i < n; i++) {
         struct plan_step *s = &steps[i];
         const struct yaml_node *node = seq && i < seq->n ? seq->items[i] : NULL;
@@ -138,7 +150,8 @@ static void name_steps(struct reader *r, struct plan_step *steps, size_t n, cons
         for (size_t k = 0; k < s->targets.n; k++)
             check_target(r, s, s->targets.items[k], known);
         if (s->children)
-            name_steps(r, s->children, s->n_children, node ? yaml_get(node, "parallel") : NULL, known);
+            name_steps(r, s->children, s->n_children, node ? yaml_get(node, "parallel") : NULL,
+                       known);
     }
 }
 
@@ -164,7 +177,8 @@ static void check_runner_group(struct reader *r, const struct text *t) {
     if (strchr(slash + 1, '/') || !known)
         read_error(r, t->at, "value",
                    "Invalid runs-on group name '%s'. Please use 'organization/' or 'enterprise/' "
-                   "prefix to target a single runner group.", t->s);
+                   "prefix to target a single runner group.",
+                   t->s);
     else if (!slash[1])
         read_error(r, t->at, "value", "Invalid runs-on group name '%s'.", t->s);
 }
@@ -178,7 +192,8 @@ static bool any_expr(const struct yaml_node *n) {
     return false;
 }
 
-static void check_container(struct reader *r, const struct plan_container *c, const struct yaml_node *n) {
+static void check_container(struct reader *r, const struct plan_container *c,
+                            const struct yaml_node *n) {
     if (n && n->kind == YAML_MAP && !c->image.s && !any_expr(n))
         read_error(r, n->at, "value", "Container image cannot be empty");
 }
@@ -209,8 +224,10 @@ static void check_uses(struct reader *r, const struct text *t) {
         why = "no version specified";
     } else {
         struct sv path = sv_sub(uses, 0, (size_t)at);
-        if (!sv_split(&path, '/', &owner) || !sv_split(&path, '/', &repo) || !owner.n || !repo.n || !path.n)
-            why = "references to workflows must be prefixed with format 'owner/repository/' or './'";
+        if (!sv_split(&path, '/', &owner) || !sv_split(&path, '/', &repo) || !owner.n || !repo.n ||
+            !path.n)
+            why =
+                "references to workflows must be prefixed with format 'owner/repository/' or './'";
         else if (!sv_starts(path, ".github/workflows/"))
             why = "references to workflows must be rooted in '.github/workflows'";
     }
@@ -281,33 +298,38 @@ static void check_needs(struct reader *r, const struct yaml_node *jobs) {
             if (!need)
                 read_error(r, t->at, "needs", "Job '%s' depends on unknown job '%s'.", j->id, t->s);
             else if (!done[need - p->jobs])
-                read_error(r, t->at, "needs",
-                           "Job '%s' depends on job '%s' which creates a cycle in the dependency graph.",
-                           j->id, t->s);
+                read_error(
+                    r, t->at, "needs",
+                    "Job '%s' depends on job '%s' which creates a cycle in the dependency graph.",
+                    j->id, t->s);
         }
     }
 }
 
 /* --- on --------------------------------------------------------------------------------------- */
 
-static void check_pair(struct reader *r, const struct plan_filter *with, const struct plan_filter *without,
-                       const char *name) {
+static void check_pair(struct reader *r, const struct plan_filter *with,
+                       const struct plan_filter *without, const char *name) {
     if (with->given && without->given)
         read_error(r, without->at, "filter",
-                   "you may only define one of `%s` and `%s-ignore` for a single event", name, name);
+                   "you may only define one of `%s` and `%s-ignore` for a single event", name,
+                   name);
     for (size_t i = 0; i < with->n; i++)
         if (with->items[i][0] != '!')
             return;
     if (with->given && with->n)
         read_error(r, with->at, "filter",
                    "`%s` has only patterns that exclude (with `!`): it needs one that includes, or "
-                   "use `%s-ignore`", name, name);
+                   "use `%s-ignore`",
+                   name, name);
 }
 
 static void set_input_type(struct plan_input *in) {
-    static const char *const names[] = {
-        [INPUT_STRING] = "string", [INPUT_BOOLEAN] = "boolean", [INPUT_NUMBER] = "number",
-        [INPUT_CHOICE] = "choice", [INPUT_ENVIRONMENT] = "environment"};
+    static const char *const names[] = {[INPUT_STRING] = "string",
+                                        [INPUT_BOOLEAN] = "boolean",
+                                        [INPUT_NUMBER] = "number",
+                                        [INPUT_CHOICE] = "choice",
+                                        [INPUT_ENVIRONMENT] = "environment"};
     for (size_t i = 0; in->type_text.s && i < ELEMENTS(names); i++)
         if (streq(names[i], in->type_text.s))
             in->type = (enum plan_input_type)i;
@@ -329,7 +351,8 @@ static void check_input(struct reader *r, struct plan_input *in, bool call) {
         for (size_t i = 0; i < in->n_options; i++)
             if (streq(in->options[i], d->s))
                 return;
-        read_error(r, d->at, "value", "Input '%s': the default '%s' is not one of its options", in->name, d->s);
+        read_error(r, d->at, "value", "Input '%s': the default '%s' is not one of its options",
+                   in->name, d->s);
     }
 }
 
@@ -339,9 +362,10 @@ static void check_trigger(struct reader *r, struct plan_trigger *t) {
     check_pair(r, &t->paths, &t->paths_ignore, "paths");
     for (size_t i = 0; i < t->n_cron; i++)
         if (t->cron[i].cron.s && !cron_valid(t->cron[i].cron.s))
-            read_error(r, t->cron[i].cron.at, "cron",
-                       "Invalid cron expression. Expected format: '* * * * *' (minute hour day month "
-                       "weekday)");
+            read_error(
+                r, t->cron[i].cron.at, "cron",
+                "Invalid cron expression. Expected format: '* * * * *' (minute hour day month "
+                "weekday)");
     bool call = streq(t->event, "workflow_call");
     for (size_t i = 0; i < t->n_inputs; i++)
         check_input(r, &t->inputs[i], call);

@@ -1,9 +1,9 @@
 /* Globs of event filters. A pattern is a row of atoms: a character, a set in brackets, `*` (any but
- * a slash), `**` (anything), each of the first two perhaps followed by `?` (at most once) or `+` (at
- * least once), which belong to the character before them and not to the path. `**` with its slash
- * stands for no folder as well. Matching keeps the set of atoms that can come next, so a hostile
- * pattern costs no more than its length for each character of the text.
- * Source: "Filter pattern cheat sheet" of GitHub's documentation. */
+ * a slash), `**` (anything), each of the first two perhaps followed by `?` (at most once) or `+`
+ * (at least once), which belong to the character before them and not to the path. `**` with its
+ * slash stands for no folder as well. Matching keeps the set of atoms that can come next, so a
+ * hostile pattern costs no more than its length for each character of the text. Source: "Filter
+ * pattern cheat sheet" of GitHub's documentation. */
 #include "pipeline/plan.h"
 
 enum atom_kind { ATOM_CHAR, ATOM_SET, ATOM_STAR, ATOM_ALL, ATOM_FOLDERS /* "**" and its slash */ };
@@ -94,9 +94,10 @@ static bool match(const char *pattern, const char *text) {
             if (!now[i])
                 continue;
             const struct atom *a = &atoms[i];
-            bool hit = a->kind == ATOM_CHAR  ? *text == a->c
-                       : a->kind == ATOM_SET ? in_set(a, *text)
-                       : a->kind == ATOM_STAR ? *text != '/' : true;
+            bool hit = a->kind == ATOM_CHAR   ? *text == a->c
+                       : a->kind == ATOM_SET  ? in_set(a, *text)
+                       : a->kind == ATOM_STAR ? *text != '/'
+                                              : true;
             if (!hit)
                 continue;
             any = true;

@@ -7,21 +7,9 @@
  * the table cannot say (ids, needs, cycles, …) is check.c's. */
 #include "pipeline/github/read.h"
 
-#include "base/yaml.h"
-#include "expr/ast.h"
 #include "expr/fold.h"
 
-#include <math.h>
-
 enum { MAX_FILE = 1 << 20, MAX_DEPTH = 50, MAX_RESULT = 10 << 20 };
-
-enum scalar_kind { S_NULL, S_BOOL, S_NUMBER, S_STRING, S_EXPR, S_INSERT };
-struct scalar {
-    enum scalar_kind kind;
-    bool flag;
-    struct sv s; /* as a string; of an expression the whole text */
-    const struct yaml_node *node;
-};
 
 static void read_value(struct reader *r, const struct yaml_node *n, enum def_id id, unsigned names,
                        const struct prop *slot, void *base);
@@ -34,269 +22,6 @@ void read_error(struct reader *r, struct span at, const char *code, const char *
     va_end(ap);
     r->errors++;
     diags_add(r->d, DIAG_ERROR, at, code, NULL, "%s", msg);
-}
-
-/* --- expressions ------------------------------------------------------------------------------ */
-
-/* The names that a mask stands for, as the parser wants them. */
-struct name_lists {
-    const char *contexts[N_CONTEXTS + 1], *functions[6];
-    struct expr_names names;
-};
-
-static void list_names(unsigned mask, struct name_lists *l) {
-    size_t n = 0, f = 0;
-    for (unsigned i = 0; i < N_CONTEXTS; i++)
-        if (mask & 1u << i)
-            l->contexts[n++] = schema_contexts[i];
-    l->contexts[n] = NULL;
-    if (mask & (N_JOB_STATUS | N_STEP_STATUS)) {
-        l->functions[f++] = "always(0,0)";
-        l->functions[f++] = "cancelled(0,0)";
-        l->functions[f++] = mask & N_JOB_STATUS ? "success(0,MAX)" : "success(0,0)";
-        l->functions[f++] = mask & N_JOB_STATUS ? "failure(0,MAX)" : "failure(0,0)";
-    }
-    if (mask & N_HASHFILES)
-        l->functions[f++] = "hashFiles(1,255)";
-    l->functions[f] = NULL;
-    l->names = (struct expr_names){l->contexts, l->functions};
-}
-
-/* Place of bytes from..to of a scalar's text, where it can be told: in block scalars and in plain
- * or quoted ones of one line that hold no escapes. */
-static struct span place_in(const struct yaml_node *n, size_t from, size_t to) {
-    struct span s = n->at;
-    struct sv before = sv_sub(n->text, 0, from);
-    if (n->style == YAML_LITERAL && n->content_line) {
-        uint32_t lines = 0;
-        ssize_t nl;
-        size_t start = 0;
-        while ((nl = sv_chr(sv_sub(before, start, before.n), '\n')) >= 0) {
-            lines++;
-            start += (size_t)nl + 1;
-        }
-        s.line = s.end_line = n->content_line + lines;
-        s.col = (uint32_t)(from - start) + n->content_indent + 1;
-        s.end_col = s.col + (uint32_t)(to - from);
-        return s;
-    }
-    uint32_t quote = n->style == YAML_SINGLE || n->style == YAML_DOUBLE;
-    if (n->style == YAML_FOLDED || s.line != s.end_line ||
-        s.end_col - s.col != n->text.n + 2 * quote)
-        return n->at;
-    s.col += (uint32_t)from + quote;
-    s.end_col = s.col + (uint32_t)(to - from);
-    return s;
-}
-
-static void expr_failed(struct reader *r, const struct yaml_node *n, size_t offset, size_t length,
-                        const struct expr_error *xe) {
-    size_t at = offset + xe->offset, len = xe->length ? xe->length : length;
-    read_error(r, n->at, "expression", "%s", xe->msg);
-    if (r->d->n)
-        r->d->items[r->d->n - 1].focus = place_in(n, at, at + len);
-}
-
-struct expr_walk {
-    struct reader *r;
-    const struct yaml_node *node;
-    unsigned names;
-    bool failed, insert;
-    size_t count;
-    struct sv x; /* the last one */
-    struct expr *last;
-};
-
-/* `insert` and nothing else, or an error when something follows it. */
-static bool directive(struct expr_walk *w, struct sv x) {
-    if (!sv_starts(x, "insert") || (x.n > 6 && x.p[6] != ' ' && x.p[6] != '\t' && x.p[6] != '\n'))
-        return false;
-    w->insert = true;
-    if (x.n > 6) {
-        size_t words = 0;
-        struct sv rest = sv_sub(x, 7, x.n), word;
-        while (sv_split(&rest, ' ', &word))
-            words += word.n > 0;
-        read_error(w->r, w->node->at, "expression",
-                   "Exactly 0 parameter(s) were expected following the directive 'insert'. Actual "
-                   "parameter count: %zu", words);
-        w->failed = true;
-    }
-    return true;
-}
-
-static int check_one(void *arg, struct sv x, size_t offset) {
-    struct expr_walk *w = arg;
-    w->count++;
-    w->x = x;
-    if (directive(w, x))
-        return 0;
-    struct name_lists lists;
-    struct expr_error xe = {0};
-    list_names(w->names, &lists);
-    if (expr_parse(&w->r->scratch, x, &lists.names, &w->last, &xe) < 0) {
-        expr_failed(w->r, w->node, offset, x.n, &xe);
-        w->failed = true;
-    }
-    return 0;
-}
-
-/* Checks the expressions of a string. True when it is to be taken for one. */
-static bool check_exprs(struct reader *r, struct scalar *s, unsigned names) {
-    struct expr_walk w = {.r = r, .node = s->node, .names = names};
-    struct expr_error xe = {0};
-    if (template_each(s->s, check_one, &w, &xe) < 0) {
-        xe.offset = 0;
-        xe.length = s->s.n;
-        expr_failed(r, s->node, 0, s->s.n, &xe);
-        return false;
-    }
-    if (w.failed)
-        return false;
-    struct sv all = SV_NULL; /* when it is one expression and nothing else */
-    if (w.count == 1 && s->s.n >= 5 && sv_starts(s->s, "${{") && sv_ends(s->s, "}}"))
-        all = sv_trim(sv_sub(s->s, 3, s->s.n - 5));
-    bool alone = all.p && all.p == w.x.p && all.n == w.x.n;
-    if (w.insert) {
-        if (!alone) {
-            read_error(r, s->node->at, "expression",
-                       "The directive 'insert' is not allowed in this context. Directives are not "
-                       "supported for expressions that are embedded within a string. Directives "
-                       "are only supported when the entire value is an expression.");
-            return false;
-        }
-        s->kind = S_INSERT;
-        return true;
-    }
-    /* ${{ 'text' }} is that text: the way to write what looks like an expression. */
-    const struct expr_node *root = w.last ? w.last->root : NULL;
-    if (alone && root && root->kind == NODE_LITERAL && root->value->kind == VAL_STRING) {
-        s->s = arena_sv(r->a, root->value->str);
-        return true;
-    }
-    s->kind = S_EXPR;
-    return true;
-}
-
-/* --- scalars ---------------------------------------------------------------------------------- */
-
-static const char *const core_tags[] = {"tag:yaml.org,2002:null", "tag:yaml.org,2002:bool",
-                                        "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
-                                        "tag:yaml.org,2002:str", NULL};
-
-/* The type that a tag asks for. False: reported. */
-static bool tagged_type(struct reader *r, const struct yaml_node *n, enum yaml_type *type) {
-    static const enum yaml_type types[] = {YAML_T_NULL, YAML_T_BOOL, YAML_T_INT, YAML_T_FLOAT,
-                                           YAML_T_STRING};
-    struct span file = {.file = n->at.file};
-    size_t i = 0;
-    while (core_tags[i] && !streq(core_tags[i], n->tag))
-        i++;
-    if (streq(n->tag, "!")) {
-        *type = YAML_T_STRING;
-        return true;
-    }
-    if (!core_tags[i]) {
-        read_error(r, file, "yaml-tag", "Unexpected tag '%s'", n->tag);
-        r->fatal = true;
-        return false;
-    }
-    bool fits = types[i] == *type || types[i] == YAML_T_STRING ||
-                (types[i] == YAML_T_FLOAT && *type == YAML_T_INT);
-    if (!fits) {
-        read_error(r, file, "yaml-tag",
-                   "The value '%.*s' on line %u and column %u is invalid for the type '%s'",
-                   (int)MIN(n->text.n, (size_t)100), n->text.p, n->at.line, n->at.col, n->tag);
-        r->fatal = true;
-        return false;
-    }
-    *type = types[i];
-    return true;
-}
-
-static struct sv number_text(struct reader *r, double d) {
-    _cleanup_buf_ struct buf b = BUF_SMALL;
-    val_format_number(d, &b);
-    return arena_sv(r->a, buf_sv(&b));
-}
-
-static struct scalar read_scalar(struct reader *r, const struct yaml_node *n, unsigned names) {
-    struct scalar s = {S_STRING, false, n->text, n};
-    double num = 0;
-    enum yaml_type type = yaml_scalar_type(n, &num, &s.flag);
-    if (n->tag && !tagged_type(r, n, &type))
-        return s;
-    switch (type) {
-    case YAML_T_NULL:
-        s.kind = S_NULL;
-        s.s = SV("");
-        return s;
-    case YAML_T_BOOL:
-        s.kind = S_BOOL;
-        s.s = s.flag ? SV("true") : SV("false");
-        return s;
-    case YAML_T_INT:
-    case YAML_T_FLOAT:
-        s.kind = S_NUMBER;
-        s.s = number_text(r, num);
-        return s;
-    case YAML_T_STRING: break;
-    }
-    if (template_has_expr(s.s))
-        check_exprs(r, &s, names);
-    return s;
-}
-
-static bool string_fits(const struct def *d, struct sv s) {
-    if (!(d->types & T_STRING) || ((d->types & T_NONEMPTY) && s.n == 0))
-        return false;
-    if (!d->values)
-        return true;
-    for (const char *const *v = d->values; *v; v++)
-        if (sv_eqs(s, *v))
-            return true;
-    return false;
-}
-
-static void unexpected(struct reader *r, const struct scalar *s) {
-    read_error(r, s->node->at, "value", "Unexpected value '%.*s'", (int)MIN(s->s.n, (size_t)1000),
-               s->s.p);
-}
-
-/* Whether the scalar fits the definition; reports it when not. */
-static bool fits(struct reader *r, const struct scalar *s, const struct def *d, unsigned names) {
-    if (s->kind == S_EXPR) {
-        if (names)
-            return true;
-        read_error(r, s->node->at, "expression", "A template expression is not allowed in this context");
-        return false;
-    }
-    bool ok = (s->kind == S_NULL && d->types & T_NULL) || (s->kind == S_BOOL && d->types & T_BOOL) ||
-              (s->kind == S_NUMBER && d->types & T_NUMBER) ||
-              (s->kind != S_INSERT && string_fits(d, s->s));
-    if (!ok)
-        unexpected(r, s);
-    return ok;
-}
-
-/* A condition is an expression as it stands. */
-static void check_condition(struct reader *r, const struct scalar *s, unsigned names) {
-    struct sv x = sv_trim(s->s);
-    if (s->kind == S_EXPR || x.n == 0 || template_has_expr(s->s))
-        return;
-    struct name_lists lists;
-    struct expr_error xe = {0};
-    struct expr *parsed;
-    list_names(names, &lists);
-    if (expr_parse(&r->scratch, x, &lists.names, &parsed, &xe) < 0)
-        expr_failed(r, s->node, (size_t)(x.p - s->s.p), x.n, &xe);
-}
-
-static struct text as_text(const struct scalar *s) {
-    static const enum text_type types[] = {[S_NULL] = TEXT_NULL, [S_BOOL] = TEXT_BOOL,
-                                           [S_NUMBER] = TEXT_NUMBER, [S_INSERT] = TEXT_STRING};
-    return (struct text){s->s.p, s->s.n, s->kind == S_EXPR || s->kind == S_INSERT, s->node->at,
-                         types[s->kind]};
 }
 
 /* --- storing ---------------------------------------------------------------------------------- */
@@ -320,7 +45,7 @@ static void name_item(struct reader *r, void *item, const struct item_shape *sha
     if (key && shape->id != SIZE_MAX)
         *(const char **)at_offset(item, shape->id) = key->s.p;
     if (key && shape->key != SIZE_MAX)
-        *(struct text *)at_offset(item, shape->key) = as_text(key);
+        *(struct text *)at_offset(item, shape->key) = scalar_text(key);
     if (shape->at != SIZE_MAX)
         *(struct span *)at_offset(item, shape->at) = at;
 }
@@ -328,17 +53,29 @@ static void name_item(struct reader *r, void *item, const struct item_shape *sha
 static void store_scalar(struct reader *r, const struct scalar *s, const struct def *d,
                          const struct prop *slot, void *base) {
     void *to = at_offset(base, slot->offset);
-    struct text t = as_text(s);
-    static const unsigned kept[] = {[TEXT_STRING] = T_STRING, [TEXT_BOOL] = T_BOOL,
-                                    [TEXT_NUMBER] = T_NUMBER, [TEXT_NULL] = T_NULL};
+    struct text t = scalar_text(s);
+    static const unsigned kept[] = {[TEXT_STRING] = T_STRING,
+                                    [TEXT_BOOL] = T_BOOL,
+                                    [TEXT_NUMBER] = T_NUMBER,
+                                    [TEXT_NULL] = T_NULL};
     if (!(d->types & kept[t.type])) /* it was taken as a string */
         t.type = TEXT_STRING;
     switch (slot->fill) {
-    case FILL_TEXT: *(struct text *)to = t; break;
-    case FILL_STR: *(const char **)to = s->s.p; break;
-    case FILL_FLAG: *(bool *)to = s->kind == S_BOOL && s->flag; break;
-    case FILL_MAP: ((struct text_map *)to)->whole = t; break;
-    case FILL_TREE: *(plan_tree *)to = s->node; break;
+    case FILL_TEXT:
+        *(struct text *)to = t;
+        break;
+    case FILL_STR:
+        *(const char **)to = s->s.p;
+        break;
+    case FILL_FLAG:
+        *(bool *)to = s->kind == S_BOOL && s->flag;
+        break;
+    case FILL_MAP:
+        ((struct text_map *)to)->whole = t;
+        break;
+    case FILL_TREE:
+        *(plan_tree *)to = s->node;
+        break;
     case FILL_LIST: {
         struct text_list *l = to;
         if (t.expr) {
@@ -372,7 +109,8 @@ static void store_scalar(struct reader *r, const struct scalar *s, const struct 
         break;
     }
     case FILL_STRS:
-    case FILL_NONE: break;
+    case FILL_NONE:
+        break;
     }
 }
 
@@ -415,7 +153,10 @@ static void read_seq(struct reader *r, const struct yaml_node *n, enum def_id id
         if (fill == FILL_FILTER)
             *(struct plan_filter *)to = (struct plan_filter){strs, n->n, true, n->at};
         else
-            *(struct strs { const char **items; size_t n; } *)to = (struct strs){strs, n->n};
+            *(struct strs {
+                const char **items;
+                size_t n;
+            } *)to = (struct strs){strs, n->n};
     }
 }
 
@@ -475,9 +216,10 @@ static void not_enough(struct reader *r, const struct mapping *m) {
     _cleanup_buf_ struct buf b = BUF_SMALL;
     for (size_t i = 0; i < n; i++)
         buf_addf(&b, "%s%s", i ? ", " : "", names[i]);
-    read_error(r, m->node->at, "value",
-               "There's not enough info to determine what you meant. Add one of these properties: %s",
-               buf_str(&b));
+    read_error(
+        r, m->node->at, "value",
+        "There's not enough info to determine what you meant. Add one of these properties: %s",
+        buf_str(&b));
 }
 
 static void check_required(struct reader *r, const struct mapping *m) {
@@ -515,7 +257,7 @@ static struct target target_of(struct reader *r, const struct def *d, const stru
         if (!map->items)
             map->items = ARENA_ARRAY(r->a, struct text_pair, m->node->n);
         struct text_pair *p = &map->items[map->n++];
-        p->key = as_text(key);
+        p->key = scalar_text(key);
         p->value.at = value->at;
         t.base = p;
         t.slot = (struct prop){.fill = FILL_TEXT, .offset = offsetof(struct text_pair, value)};
@@ -530,14 +272,16 @@ static void read_pair(struct reader *r, struct mapping *m, const struct def *d, 
                       unsigned names, const struct prop *slot, void *base) {
     const struct yaml_node *k = m->node->keys[i], *v = m->node->items[i];
     if (k->kind != YAML_SCALAR) {
-        read_error(r, k->at, "value", "A %s was not expected", k->kind == YAML_MAP ? "mapping" : "sequence");
+        read_error(r, k->at, "value", "A %s was not expected",
+                   k->kind == YAML_MAP ? "mapping" : "sequence");
         return;
     }
-    struct scalar key = read_scalar(r, k, names);
+    struct scalar key = scalar_read(r, k, names);
     if (key.kind == S_EXPR || key.kind == S_INSERT) {
         m->has_expr = true;
         if (!names) {
-            read_error(r, k->at, "expression", "A template expression is not allowed in this context");
+            read_error(r, k->at, "expression",
+                       "A template expression is not allowed in this context");
             return;
         }
         struct target t = target_of(r, d, m, NULL, &key, v, slot, base);
@@ -553,11 +297,11 @@ static void read_pair(struct reader *r, struct mapping *m, const struct def *d, 
     }
     const struct prop *row = choose(m, key.s);
     if (!row && d->loose == D_NONE) {
-        unexpected(r, &key);
+        scalar_unexpected(r, &key);
         return;
     }
     if (!row && key.s.n == 0 && d->loose != D_ANYTHING) { /* names must not be empty */
-        unexpected(r, &key);
+        scalar_unexpected(r, &key);
         read_value(r, v, d->loose, names, &(struct prop){0}, NULL);
         return;
     }
@@ -565,14 +309,17 @@ static void read_pair(struct reader *r, struct mapping *m, const struct def *d, 
     read_value(r, v, row ? row->def : d->loose, names, &t.slot, t.base);
 }
 
-static void fill_permissions(struct reader *r, const struct yaml_node *n, struct plan_permissions *p) {
+static void fill_permissions(struct reader *r, const struct yaml_node *n,
+                             struct plan_permissions *p) {
     p->given = true;
     p->items = ARENA_ARRAY(r->a, struct text_pair, n->n);
     for (size_t i = 0; i < n->n; i++) {
         if (n->keys[i]->kind != YAML_SCALAR || n->items[i]->kind != YAML_SCALAR)
             continue;
-        p->items[p->n].key = (struct text){n->keys[i]->text.p, n->keys[i]->text.n, false, n->keys[i]->at};
-        p->items[p->n++].value = (struct text){n->items[i]->text.p, n->items[i]->text.n, false, n->items[i]->at};
+        p->items[p->n].key =
+            (struct text){n->keys[i]->text.p, n->keys[i]->text.n, false, n->keys[i]->at};
+        p->items[p->n++].value =
+            (struct text){n->items[i]->text.p, n->items[i]->text.n, false, n->items[i]->at};
     }
 }
 
@@ -609,11 +356,11 @@ static void read_value(struct reader *r, const struct yaml_node *n, enum def_id 
     names |= d->names;
     switch (n->kind) {
     case YAML_SCALAR: {
-        struct scalar s = read_scalar(r, n, names);
-        if (r->fatal || !fits(r, &s, d, names))
+        struct scalar s = scalar_read(r, n, names);
+        if (r->fatal || !scalar_fits(r, &s, d, names))
             return;
         if (d->condition)
-            check_condition(r, &s, names);
+            scalar_condition(r, &s, names);
         if (base)
             store_scalar(r, &s, d, slot, base);
         return;
@@ -663,16 +410,18 @@ static void check_size(struct reader *r, const struct yaml_node *root) {
 
 /* The YAML reader's own diagnostics, with GitHub's words where it has them. */
 static int parse_yaml(struct reader *r, struct sv text, struct yaml_node **ret) {
-    struct yaml_limits lim = {.max_bytes = r->lim.max_file_size, .max_depth = r->lim.max_depth,
-                              .keep_duplicates = true};
+    struct yaml_limits lim = {
+        .max_bytes = r->lim.max_file_size, .max_depth = r->lim.max_depth, .keep_duplicates = true};
     struct diags found = {0};
     int rc = yaml_parse(r->a, r->plan->file, text, &lim, ret, &found);
     for (size_t i = 0; i < found.n; i++) {
         const struct diag *x = &found.items[i];
         if (streq0(x->code, "yaml-limit") && strstr(x->msg, "nested"))
-            read_error(r, (struct span){.file = r->plan->file}, "limit", "Maximum object depth exceeded");
+            read_error(r, (struct span){.file = r->plan->file}, "limit",
+                       "Maximum object depth exceeded");
         else if (streq0(x->code, "yaml-limit"))
-            read_error(r, (struct span){.file = r->plan->file}, "limit", "Maximum object size exceeded");
+            read_error(r, (struct span){.file = r->plan->file}, "limit",
+                       "Maximum object size exceeded");
         else
             diags_add(r->d, x->level, x->at, x->code, x->hint, "%s", x->msg);
     }
@@ -687,8 +436,8 @@ int github_read(const char *file, struct sv text, const struct github_limits *li
     p->dialect = DIALECT_GITHUB;
     p->file = span_file(file);
     p->source = arena_sv(&p->arena, text);
-    struct reader r = {.plan = p, .a = &p->arena, .d = d,
-                       .lim = lim ? *lim : (struct github_limits){0}};
+    struct reader r = {
+        .plan = p, .a = &p->arena, .d = d, .lim = lim ? *lim : (struct github_limits){0}};
     r.lim.max_depth = r.lim.max_depth ? r.lim.max_depth : MAX_DEPTH;
     r.lim.max_file_size = r.lim.max_file_size ? r.lim.max_file_size : MAX_FILE;
     r.lim.max_result_size = r.lim.max_result_size ? r.lim.max_result_size : MAX_RESULT;
