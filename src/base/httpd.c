@@ -174,16 +174,17 @@ static void conn_free(struct conn *c) {
     free(c);
 }
 
-/* The exchange of a connection that is gone: tells who waits for it. */
+/* The exchange of a connection that is gone: tells who waits for it, once (whoever is told frees
+ * what belongs to the exchange, so a second word would come to freed memory). */
 static void orphan(struct conn *c) {
     struct httpd_req *rq = TAKE(c->rq);
     if (!rq)
         return;
     rq->c = NULL;
-    enum body_use use = rq->use;
-    bool told = rq->abort || use == BODY_COLLECT || use == BODY_SPOOL;
-    body_abort(rq);
-    if (rq->abort)
+    bool body = rq->use == BODY_COLLECT || rq->use == BODY_SPOOL, told = body || rq->abort;
+    if (body)
+        body_abort(rq);
+    else if (rq->abort)
         rq->abort(rq, rq->abort_arg);
     if (told)
         rq_free(rq);

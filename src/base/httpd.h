@@ -54,8 +54,8 @@ void httpd_start(struct httpd_req *rq, int status);
 int httpd_write(struct httpd_req *rq, struct sv data);
 void httpd_on_drain(struct httpd_req *rq, void (*fn)(struct httpd_req *rq, void *arg), void *arg);
 void httpd_finish(struct httpd_req *rq);
-/* Called when the client goes away before httpd_finish (after the body's fn, when one is waiting);
- * the exchange is dead afterwards. Who takes a request along without this may still finish it
+/* Called when the client goes away before httpd_finish, but not while the body's fn is still to come:
+ * then that one is told instead. The exchange is dead afterwards. Who takes a request along without this may still finish it
  * later: the answer then goes nowhere. */
 void httpd_on_abort(struct httpd_req *rq, void (*fn)(struct httpd_req *rq, void *arg), void *arg);
 /* Takes the connection: writes 101 (when the client sent Upgrade) or a raw 200 head with

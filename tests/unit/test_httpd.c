@@ -67,6 +67,11 @@ static void flood_abort(struct httpd_req *rq, void *arg) {
     free(arg);
 }
 static void count_abort(struct httpd_req *rq, void *arg) { aborts++; }
+/* Both ends of an exchange know the same owner: only one of them may be told. */
+static int owner_ends;
+static void owner_body(struct httpd_req *rq, struct sv body, bool ok, void *arg) { owner_ends += !ok; }
+static void owner_spool(struct httpd_req *rq, int r, uint64_t size, void *arg) { owner_ends += r < 0; }
+static void owner_abort(struct httpd_req *rq, void *arg) { owner_ends++; }
 struct later {
     struct httpd_req *rq;
 };
@@ -117,6 +122,13 @@ static void handler(struct httpd_req *rq, void *arg) {
         pour(rq, f);
     } else if (streq(p, "/hang")) {
         httpd_on_abort(rq, count_abort, NULL);
+    } else if (streq(p, "/owned")) {
+        httpd_on_abort(rq, owner_abort, NULL);
+        httpd_collect(rq, 1 << 20, owner_body, NULL);
+    } else if (streq(p, "/owned-spool")) {
+        _cleanup_close_ int fd = memfd_create("s", MFD_CLOEXEC);
+        httpd_on_abort(rq, owner_abort, NULL);
+        httpd_spool(rq, fd, 1 << 20, owner_spool, NULL);
     } else if (streq(p, "/later")) {
         struct later *x = calloc(1, sizeof *x);
         x->rq = rq;
@@ -392,6 +404,8 @@ TEST(clients_that_go_away) {
     raw("GET /hang HTTP/1.1\r\nHost: x\r\n\r\n", &b, false);
     raw("GET /hang HTTP/1.1\r\nHost: x\r\n\r\n", &b, true);
     raw("POST /spool HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\nabc", &b, true);
+    raw("POST /owned HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nabc", &b, true);
+    raw("POST /owned-spool HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nabc", &b, true);
     raw("GET /later HTTP/1.1\r\nHost: x\r\n\r\n", &b, true); /* answered after the client has gone */
     struct source none = {0, 0};
     volatile int cancel = 1;
@@ -402,6 +416,7 @@ TEST(clients_that_go_away) {
     usleep(200000);
     CHECK_INT(aborts, before + 2);
     CHECK_INT(spool_result, -ECONNRESET);
+    CHECK_INT(owner_ends, 2);
     buf_done(&b);
 }
 
