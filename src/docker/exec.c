@@ -247,12 +247,17 @@ static void start_done(struct loop *l, void *arg) {
     exec_unref(x); /* the map's reference stays */
 }
 
+static void exec_drop(struct exec_inst **x) { exec_unref(*x); }
+
 static void start_abort(struct httpd_req *rq, void *arg) { ((struct exec_inst *)arg)->rq = NULL; }
 
 static void start_body(struct httpd_req *rq, struct sv body, bool ok, void *arg) {
     struct exec_inst *x = arg;
     _cleanup_arena_ struct arena a = {0};
+    _cleanup_(exec_drop) struct exec_inst *held = x; /* taken by exec_handle: its container may have
+                                                        been removed while the body came in */
     struct json *j = NULL;
+    (void)held;
     if (!ok)
         return;
     char *copy = arena_strndup(&a, body.p ? body.p : "", body.n);
@@ -403,9 +408,10 @@ void exec_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
         reply_err(rq, 404, "No such exec instance: %s", id);
     else if (streq(verb, "json") && streq(m, "GET"))
         inspect(rq, x);
-    else if (streq(verb, "start") && streq(m, "POST"))
+    else if (streq(verb, "start") && streq(m, "POST")) {
+        x->refs++;
         httpd_collect(rq, 1u << 20, start_body, x);
-    else if (streq(verb, "resize") && streq(m, "POST")) {
+    } else if (streq(verb, "resize") && streq(m, "POST")) {
         const char *h = httpd_query(rq, "h"), *w = httpd_query(rq, "w");
         if (h && w) {
             x->rows = (uint16_t)strtoul(h, NULL, 10);
