@@ -140,6 +140,7 @@ static bool fill_root(struct idrange *r, size_t *n, struct ranges *mine, const s
 
 static void single_map(struct idmap *m, uid_t uid, gid_t gid) {
     m->single = true;
+    m->root = false; /* no owner can be set, whoever we are */
     m->n_uid = m->n_gid = 0;
     put(m->uid, &m->n_uid, 0, uid, 1);
     put(m->gid, &m->n_gid, 0, gid, 1);

@@ -24,7 +24,7 @@ struct idmap {
     } uid[8], gid[8];
     size_t n_uid, n_gid;
     bool single; /* no subordinate ids: only id 0 inside = the caller */
-    bool root;   /* we are the host's root */
+    bool root;   /* we are root, and may chown to every id of the mapping */
 };
 #define ID_RUNNER 1001u
 #define ID_COUNT 65536u

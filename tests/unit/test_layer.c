@@ -9,6 +9,7 @@
 #include "store/ns.h"
 #include "tarmake.h"
 
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -289,4 +290,42 @@ TEST(diff_id) {
     CHECK_STR(info.diff_id, d1);
     close(fd);
     end();
+}
+
+/* The disk runs full in the middle: an error that says so, and no half layer. Needs root. */
+TEST(full_disk) {
+    char mnt[] = "/tmp/test-layer-full-XXXXXX", path[80], blob[DIGEST_LEN + 1], diff[DIGEST_LEN + 1];
+    struct snap_info info;
+    struct tarmake t;
+    if (geteuid() != 0 || !mkdtemp(mnt))
+        return;
+    if (mount("full", mnt, "tmpfs", 0, "size=4m") < 0) {
+        rmdir(mnt);
+        return;
+    }
+    snprintf(path, sizeof path, "%s/s", mnt);
+    struct store_options o = {.path = path, .allow_single_id = true};
+    CHECK_INT(store_open(&s, &o, &e), 0);
+    CHECK_INT(lease_new(s, "t", &l, &e), 0);
+    char *big = calloc(1, 8u << 20);
+    memset(big, 'x', (8u << 20) - 1);
+    tm_begin(&t);
+    tm_file(&t, "small", "x");
+    tm_file(&t, "big", big);
+    tm_end(&t);
+    layer_blob(buf_sv(&t.b), CODEC_GZIP, blob, diff);
+    e = (struct err){0};
+    CHECK_INT(layer_unpack(s, l, blob, diff, &info, NULL, &e), -ENOSPC);
+    CHECK_INT(e.kind, ERR_ENV);
+    CHECK_INT(snap_find(s, l, diff, &info), 0);
+    lease_free(l);
+    store_close(s);
+    snprintf(path, sizeof path, "%s/s/snap", mnt);
+    uint64_t bytes, files = 0;
+    CHECK_INT(fs_size_tree(AT_FDCWD, path, &bytes, &files), 0);
+    CHECK_INT(files, 0);
+    buf_done(&t.b);
+    free(big);
+    CHECK_INT(umount(mnt), 0);
+    rmdir(mnt);
 }

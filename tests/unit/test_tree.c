@@ -36,7 +36,9 @@ static void end(void) {
     lease_free(l);
     store_close(s);
     close(src);
-    CHECK_INT(fs_rmtree(AT_FDCWD, top), 0);
+    for (int i = 0; i < 50 && fs_rmtree(AT_FDCWD, top) < 0; i++)
+        usleep(20000); /* the thread of a sweep removes there too */
+    CHECK(!fs_exists(AT_FDCWD, top));
 }
 
 static void put(const char *path, const char *text) {
@@ -142,7 +144,8 @@ TEST(generations) {
     if (geteuid() == 0) {
         struct keeper *k;
         CHECK_INT(store_keeper(s, &k, &e), 0);
-        CHECK_INT(x.st_uid, idmap_uid_out(keeper_idmap(k), ID_RUNNER));
+        if (!keeper_idmap(k)->single)
+            CHECK_INT(x.st_uid, idmap_uid_out(keeper_idmap(k), ID_RUNNER));
     }
     end();
 }
