@@ -21,7 +21,7 @@ struct bld {
     struct image_progress progress;
     char *dockerfile, *target, *context_name, *text, *dir_name;
     int fd, dir, r;
-    bool quiet, given_text;
+    bool quiet, given_text, shown[512];
     struct err e;
 };
 
@@ -164,10 +164,17 @@ static void on_event(void *arg, const struct build_event *ev) {
     buf_addf(&d, "%.1fs", (double)ev->dur_ns / 1e9);
     snprintf(dur, sizeof(dur), "%s", buf_str(&d));
     buf_done(&d);
+    bool shown = ev->vertex < ELEMENTS(x->shown) && x->shown[ev->vertex];
+    if (ev->vertex < ELEMENTS(x->shown) && ev->kind == BUILD_STEP_START)
+        x->shown[ev->vertex] = true;
     switch (ev->kind) {
     case BUILD_STEP_START: stream_text(x->s, "#%u %s\n", ev->vertex, ev->name ? ev->name : ""); break;
     case BUILD_STEP_CACHED: stream_text(x->s, "#%u %s\n#%u CACHED\n", ev->vertex, ev->name ? ev->name : "", ev->vertex); break;
-    case BUILD_STEP_DONE: stream_text(x->s, "#%u DONE %s\n", ev->vertex, dur); break;
+    case BUILD_STEP_DONE:
+        if (!shown && ev->name)
+            stream_text(x->s, "#%u %s\n", ev->vertex, ev->name);
+        stream_text(x->s, "#%u DONE %s\n", ev->vertex, dur);
+        break;
     case BUILD_STEP_FAILED: stream_text(x->s, "#%u ERROR: %s (exit code %d)\n", ev->vertex, ev->name ? ev->name : "", ev->code); break;
     case BUILD_WARNING:
         stream_text(x->s, "WARNING: " SV_FMT "%s%s\n", SV_ARG(ev->log), ev->name ? ev->name : "", ev->at.line ? "" : "");
@@ -187,11 +194,8 @@ static void on_event(void *arg, const struct build_event *ev) {
 static void diags_text(const struct diags *d, struct bld *x) {
     struct buf b = BUF_MAX(64u << 10);
     for (size_t i = 0; i < d->n; i++) {
-        if (d->items[i].level != DIAG_ERROR) {
-            if (d->items[i].level == DIAG_WARNING && !x->quiet)
-                stream_text(x->s, "WARNING: %s:%u: %s\n", d->items[i].at.file ? d->items[i].at.file : "Dockerfile", d->items[i].at.line, d->items[i].msg);
+        if (d->items[i].level != DIAG_ERROR) /* warnings came as events */
             continue;
-        }
         buf_addf(&b, "%s%s:%u:%u: %s", b.n ? "\n" : "", d->items[i].at.file ? d->items[i].at.file : "Dockerfile", d->items[i].at.line,
                  d->items[i].at.col, d->items[i].msg);
     }
