@@ -1,8 +1,7 @@
 /* GET, HEAD and PUT of containers/ID/archive (docker cp). The streams go through an unlinked file
  * of the scratch folder: the helper in the box never waits for a client. */
+#include "base/tar.h"
 #include "docker/impl.h"
-
-#include <sys/sysmacros.h>
 
 struct arc {
     struct engine *g;
@@ -10,6 +9,7 @@ struct arc {
     struct ctr *c;
     char *path;
     int fd, r;
+    bool dot; /* the path ended in "/.": "." is the top of the archive */
     uint64_t size;
     struct err e;
 };
@@ -92,12 +92,64 @@ static int stat_header(struct ctr *c, const char *path, struct buf *b64, struct 
     return 0;
 }
 
+static ssize_t fd_source(void *arg, void *p, size_t n) {
+    ssize_t k;
+    do
+        k = read(*(int *)arg, p, n);
+    while (k < 0 && errno == EINTR);
+    return k < 0 ? -errno : k;
+}
+
+static int fd_sink(void *arg, const void *p, size_t n) { return fd_write_all(*(int *)arg, p, n); }
+
+static char *dotted(const char *path) {
+    const char *slash = strchr(path, '/');
+    return xasprintf("./%s", slash ? slash + 1 : "");
+}
+
+/* The same archive with "." instead of its top folder. */
+static int rename_top(struct arc *x) {
+    _cleanup_close_ int from = x->fd;
+    char block[16 << 10];
+    x->fd = scratch_file(x->g, &x->e);
+    if (x->fd < 0)
+        return x->fd;
+    if (lseek(from, 0, SEEK_SET) < 0)
+        return err_errno(&x->e, -errno, "a scratch file");
+    struct tar_reader *t = tar_reader_new(fd_source, &from);
+    struct tar_writer *w = tar_writer_new(fd_sink, &x->fd);
+    const struct tar_entry *en;
+    int r;
+    while ((r = tar_next(t, &en, &x->e)) > 0) {
+        struct tar_entry copy = *en;
+        _cleanup_free_ char *name = dotted(en->path), *link = en->type == TAR_HARDLINK ? dotted(en->link) : NULL;
+        ssize_t n = 0;
+        copy.path = name;
+        if (link)
+            copy.link = link;
+        r = tar_put(w, &copy);
+        while (r >= 0 && (n = tar_data(t, block, sizeof(block))) > 0)
+            r = tar_put_data(w, block, (size_t)n);
+        if (r < 0 || n < 0) {
+            r = err_errno(&x->e, r < 0 ? r : (int)n, "copy out of the container");
+            break;
+        }
+    }
+    if (r >= 0)
+        r = tar_end(w);
+    tar_reader_free(t);
+    tar_writer_free(w);
+    return r;
+}
+
 static void get_work(void *arg) {
     struct arc *x = arg;
     struct stat st;
     x->fd = x->r = scratch_file(x->g, &x->e);
     if (x->r >= 0)
         x->r = box_get_tar(x->c->box, x->path, x->fd, &x->e);
+    if (x->r >= 0 && x->dot)
+        x->r = rename_top(x);
     if (x->r >= 0 && fstat(x->fd, &st) == 0)
         x->size = (uint64_t)st.st_size;
 }
@@ -177,6 +229,7 @@ void ctr_archive(struct engine *g, struct httpd_req *rq, struct ctr *c) {
     x->fd = -1;
     _cleanup_free_ char *clean = path_clean(path);
     x->path = path_join("/", clean);
+    x->dot = endswith(path, "/.") && !streq(x->path, "/");
     httpd_on_abort(rq, arc_abort, x);
     if (get) {
         httpd_add_header(rq, "X-Docker-Container-Path-Stat", buf_str(&h));

@@ -479,12 +479,33 @@ static void begin_start(struct op *o) {
     engine_job(o->g, start_work, start_done, o);
 }
 
+static void start_poll(struct loop *l, void *arg) {
+    struct op *o = arg;
+    if (o->c->busy && !o->c->removed)
+        return;
+    loop_remove(o->timer);
+    o->timer = NULL;
+    if (!o->c->removed && o->c->state != CTR_RUNNING) {
+        begin_start(o);
+        return;
+    }
+    if (o->rq && o->c->removed)
+        reply_err(o->rq, 404, "No such container: %s", o->c->id);
+    else if (o->rq)
+        reply_empty(o->rq, 304);
+    op_free(o);
+}
+
 static void handle_start(struct engine *g, struct httpd_req *rq, struct ctr *c) {
     if (c->state == CTR_RUNNING) {
         reply_empty(rq, 304);
         return;
     }
-    begin_start(op_new(g, rq, c));
+    struct op *o = op_new(g, rq, c);
+    if (c->busy) /* the clean-up of the run before, or another start */
+        o->timer = loop_timer(g->loop, 1000000, 1000000, start_poll, o);
+    else
+        begin_start(o);
 }
 
 /* --- stop and restart: asynchronous, on the container's waiters ------------------------------ */
@@ -506,19 +527,10 @@ static void stop_timeout(struct loop *l, void *arg) {
     ctr_kill_now(o->c, SIGKILL);
 }
 
-static void restart_poll(struct loop *l, void *arg) {
-    struct op *o = arg;
-    if (o->c->busy)
-        return;
-    loop_remove(o->timer);
-    o->timer = NULL;
-    begin_start(o);
-}
-
 static void stop_answer(struct op *o) {
     if (o->then_start && !o->c->removed) {
         if (o->c->busy)
-            o->timer = loop_timer(o->g->loop, 2000000, 2000000, restart_poll, o);
+            o->timer = loop_timer(o->g->loop, 1000000, 1000000, start_poll, o);
         else
             begin_start(o);
         return;
@@ -780,10 +792,6 @@ static void handle_resize(struct httpd_req *rq, struct ctr *c) {
 
 static void handle_one(struct engine *g, struct httpd_req *rq, struct ctr *c, const char *m, const char *verb) {
     bool get = streq(m, "GET"), post = streq(m, "POST");
-    if (c->busy && post && (streq(verb, "start") || streq(verb, "restart"))) {
-        reply_err(rq, 409, "container %s is being started or stopped", c->name);
-        return;
-    }
     if (!*verb && streq(m, "DELETE"))
         handle_remove(g, rq, c);
     else if (streq(verb, "json") && get)
@@ -814,7 +822,6 @@ static void handle_one(struct engine *g, struct httpd_req *rq, struct ctr *c, co
         reply_err(rq, 501, "not yet: %s containers/%s", m, verb);
 }
 
-/* A start just after an exit meets the clean-up of the run before: tried again shortly. */
 void containers_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
     const char *m = httpd_method(rq), *slash = strchr(rest, '/');
     if (streq(rest, "json") && streq(m, "GET"))

@@ -545,13 +545,13 @@ static int find_image(struct engine *g, const char *name, struct image **ret, in
     return err_set(e, ERR_NOTFOUND, -ENOENT, "No such image: %s%s", name, tagged ? "" : ":latest");
 }
 
-static char *random_name(void) {
+static char *random_name(const char *id) {
     static const char *const a[] = {"brisk", "calm", "clear", "eager", "even", "fair", "fleet", "keen", "quiet", "ready", "steady", "swift"};
     static const char *const b[] = {"anchor", "beacon", "buoy", "cleat", "crane", "dock", "harbor", "keel", "mast", "pier", "rudder", "sail"};
-    char hex[9];
-    random_id(hex, 8);
+    char hex[5];
+    random_id(hex, 4);
     unsigned long v = strtoul(hex, NULL, 16);
-    return xasprintf("%s_%s_%03lu", a[v % ELEMENTS(a)], b[v / 16 % ELEMENTS(b)], v / 512 % 1000);
+    return xasprintf("%s_%s_%.6s", a[v % ELEMENTS(a)], b[v / 256 % ELEMENTS(b)], id);
 }
 
 int ctr_create(struct engine *g, struct sv body, const char *name, struct strv *warnings, struct ctr **ret, int *status, struct err *e) {
@@ -568,7 +568,7 @@ int ctr_create(struct engine *g, struct sv body, const char *name, struct strv *
     c->log.fd[0] = c->log.fd[1] = -1;
     c->created = now_real();
     random_id(c->id, 64);
-    c->name = name && *name ? xstrdup(name) : random_name();
+    c->name = name && *name ? xstrdup(name) : random_name(c->id);
     char *copy = arena_strndup(&c->a, body.p ? body.p : "", body.n);
     int r = json_parse(&c->a, sv_n(copy, body.n), &c->body, e);
     _cleanup_image_ struct image *im = NULL;

@@ -93,7 +93,7 @@ static void proc_ready(struct loop *l, int fd, uint32_t events, void *arg) {
         int full;
         buf_addf(&b, "OCI runtime exec failed: exec failed: unable to start container process: exec: \"%s\": %s: unknown\r\n",
                  x->argv.v[0], r == 127 ? "executable file not found in $PATH" : r == 126 ? "permission denied" : e.msg);
-        conn_frame(x->conn, !x->tty, x->tty ? 1 : 1, buf_sv(&b), &full);
+        conn_frame(x->conn, !x->tty, 1, buf_sv(&b), &full);
     }
     x->grace = loop_timer(x->g->loop, 1000000000ull, 0, grace_over, x);
     maybe_ended(x);
@@ -212,6 +212,24 @@ static void begin(struct exec_inst *x) {
         proc_ready(l, -1, 0, x);
 }
 
+/* Before the command is started, as docker does: clients that read the head through a buffer (and
+ * docker-py throws that buffer away) would lose output that comes with it. */
+static void take_connection(struct exec_inst *x, struct httpd_req *rq) {
+    struct buf early = BUF_MAX(1u << 20);
+    int fd = -1;
+    if (httpd_hijack(rq, x->tty ? "application/vnd.docker.raw-stream" : "application/vnd.docker.multiplexed-stream", &fd, &early) < 0) {
+        reply_err(rq, 500, "the connection cannot be taken over");
+        return;
+    }
+    x->conn = conn_new(x->g->loop, fd);
+    x->conn->arg = x;
+    x->conn->data = conn_data;
+    x->conn->drained = conn_drained;
+    x->conn->gone = conn_gone;
+    conn_start(x->conn, &early);
+    buf_done(&early);
+}
+
 static void start_done(struct loop *l, void *arg) {
     struct exec_inst *x = arg;
     struct httpd_req *rq = TAKE(x->rq);
@@ -219,31 +237,25 @@ static void start_done(struct loop *l, void *arg) {
         x->state = EXEC_ENDED;
         x->code = x->r == -ENOENT ? 127 : 126;
         x->code_known = true;
-        if (rq && x->r == -ENOENT)
-            reply_err(rq, 400, "OCI runtime exec failed: exec failed: %s: no such file or directory: unknown", x->e.msg);
-        else if (rq)
+        if (rq)
             reply_errp(rq, &x->e);
+        if (x->conn) {
+            _cleanup_buf_ struct buf b = BUF_MAX(4096);
+            int full;
+            buf_addf(&b, "OCI runtime exec failed: exec failed: %s\r\n", x->e.msg);
+            conn_frame(x->conn, !x->tty, 1, buf_sv(&b), &full);
+        }
+        drop_streams(x);
         exec_unref(x);
         return;
     }
     exec_event(x, "exec_start");
-    if (rq && !x->detach) {
-        struct buf early = BUF_MAX(1u << 20);
-        int fd = -1;
-        if (httpd_hijack(rq, x->tty ? "application/vnd.docker.raw-stream" : "application/vnd.docker.multiplexed-stream", &fd, &early) < 0)
-            reply_err(rq, 500, "the connection cannot be taken over");
-        else {
-            x->conn = conn_new(l, fd);
-            x->conn->arg = x;
-            x->conn->data = conn_data;
-            x->conn->drained = conn_drained;
-            x->conn->gone = conn_gone;
-            conn_start(x->conn, &early);
-        }
-        buf_done(&early);
-    } else if (rq)
+    if (rq)
         httpd_reply(rq, 200, "application/json", SV(""));
-    begin(x);
+    if (x->state == EXEC_STARTING)
+        begin(x);
+    else /* the container went away meanwhile */
+        drop_streams(x);
     exec_unref(x); /* the map's reference stays */
 }
 
@@ -280,9 +292,12 @@ static void start_body(struct httpd_req *rq, struct sv body, bool ok, void *arg)
         x->cols = (uint16_t)json_int(size->items[1], 0);
     }
     x->state = EXEC_STARTING;
-    x->rq = rq;
     x->refs++;
-    httpd_on_abort(rq, start_abort, x);
+    if (x->detach) {
+        x->rq = rq;
+        httpd_on_abort(rq, start_abort, x);
+    } else
+        take_connection(x, rq);
     engine_job(x->g, start_work, start_done, x);
 }
 
@@ -431,6 +446,8 @@ void exec_free_all(struct engine *g, struct ctr *c) {
         struct exec_inst *x = g->execs.entries[i].value;
         if (c && x->c != c)
             continue;
+        if (x->state == EXEC_STARTING)
+            x->state = EXEC_ENDED; /* start_done sees it */
         if (x->state == EXEC_RUNNING) {
             x->state = EXEC_ENDED;
             x->code = 137;

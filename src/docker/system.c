@@ -267,8 +267,8 @@ void events_handle(struct engine *g, struct httpd_req *rq) {
             char *copy = arena_strndup(&a, line.p, line.n);
             if (!line.n || json_parse(&a, sv_n(copy, line.n), &j, NULL) < 0 || json_get_int(j, "time", 0) < from)
                 continue;
-            (void)httpd_write(rq, line);
-            (void)httpd_write(rq, SV("\n"));
+            _cleanup_free_ char *whole = xasprintf(SV_FMT "\n", SV_ARG(line)); /* one chunk: docker-py wants that */
+            (void)httpd_write(rq, sv_from(whole));
         }
     }
     int64_t end = until && *until ? strtoll(until, NULL, 10) : 0, now = (int64_t)(now_real() / 1000000000);

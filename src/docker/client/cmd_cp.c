@@ -48,7 +48,8 @@ static int copy_out(const char *ctr, const char *src, const char *dst, bool keep
     if (!from.exists)
         return err_set(e, ERR_NOTFOUND, -ENOENT, "Error response from daemon: Could not find the file %s in container %s", src, ctr);
     _cleanup_buf_ struct buf p = BUF_MAX(64u << 10);
-    archive_path(&p, ctr, src);
+    _cleanup_free_ char *clean = path_clean(src), *dir = NULL, *top = NULL;
+    archive_path(&p, ctr, clean); /* "/." would make "." the top of the archive */
     _cleanup_api_ struct api c;
     struct api_req rq = {.method = "GET", .path = buf_str(&p)};
     if ((r = api_open(&c, &rq, e)) < 0 || (c.status >= 400 && (r = api_fail(&c, e)) < 0))
@@ -63,7 +64,6 @@ static int copy_out(const char *ctr, const char *src, const char *dst, bool keep
     }
     struct stat st;
     bool there = stat(dst, &st) == 0, is_dir = there && S_ISDIR(st.st_mode);
-    _cleanup_free_ char *clean = path_clean(src), *dir = NULL, *top = NULL;
     if (is_dir) {
         dir = xstrdup(dst);
         top = xstrdup(from.dir && ends_dot(src) ? "" : streq(path_base(clean), "") ? "" : path_base(clean));
