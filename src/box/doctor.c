@@ -93,7 +93,8 @@ static void network(struct doctor *d) {
     if (r < 0)
         add_err(d, "network", DOCTOR_FAIL, &e);
     else
-        add(d, "network", DOCTOR_OK, NULL, "%s, ready in %u ms", net_mode_name(n),
+        add(d, "network", DOCTOR_OK, NULL, "%s, ready in %u ms (user-mode: neither ip_forward nor the host's FORWARD "
+            "rules matter)", net_mode_name(n),
             (unsigned)((now_mono() - t) / 1000000));
     net_free(n);
 }

@@ -399,6 +399,10 @@ static void request(struct super *s, struct request *q) {
 static void clean_up(struct super *s) {
     char path[4096];
     fd_close(s->life);
+    if (s->init > 0) { /* it ends by itself; this is for one that does not */
+        kill(s->init, SIGKILL);
+        waitpid(s->init, NULL, 0);
+    }
     if (chdir("/") < 0 || s->scratch_fd < 0)
         return;
     snprintf(path, sizeof path, "%s/run", s->scratch);
@@ -430,8 +434,10 @@ static void serve(struct super *s, int sig, pid_t runtime, int errfd) {
             (void)k;
             int status;
             for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-                if (pid == s->init)
+                if (pid == s->init) {
                     over = true;
+                    s->init = -1; /* reaped: the number is somebody else's from now on */
+                }
                 if (pid != runtime)
                     continue;
                 runtime = -1;
@@ -439,8 +445,10 @@ static void serve(struct super *s, int sig, pid_t runtime, int errfd) {
                 int rc = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
                 if (rc ? runtime_failed(s, errfd, rc) < 0 : init_pid(s) < 0)
                     over = true;
-                else if (waitpid(s->init, &status, WNOHANG) != 0)
+                else if (waitpid(s->init, &status, WNOHANG) != 0) {
                     over = true; /* died at once, perhaps reaped before we knew its id */
+                    s->init = -1;
+                }
             }
         }
         if (p[0].revents) {

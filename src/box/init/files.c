@@ -56,6 +56,18 @@ int mkdirs_in(const char *path, mode_t mode, uid_t uid, gid_t gid, int *ret_made
     return at;
 }
 
+/* A FIFO that a step has put there must not hang whoever opens it: never a blocking open. */
+static int open_file(const char *path, int flags, mode_t mode) {
+    struct stat st;
+    if (flags & O_PATH)
+        return open_in(init_state.rootfd, path, flags, mode);
+    int fd = open_in(init_state.rootfd, path, flags | O_NONBLOCK | O_NOCTTY, mode);
+    if (fd >= 0 && !(flags & O_NONBLOCK) && fstat(fd, &st) == 0 &&
+        (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+        fcntl(fd, F_SETFL, flags & (O_APPEND | O_DIRECT | O_NOATIME));
+    return fd;
+}
+
 static int open_tree_of(const char *path) {
     int fd = open_in(init_state.rootfd, path, O_PATH, 0);
     if (fd < 0)
@@ -121,7 +133,7 @@ int files_handle(struct request *q) {
     int made = 0, fd = -1;
     switch (q->h.kind) {
     case BOX_OPEN:
-        fd = open_in(init_state.rootfd, q->str1, (int)q->h.num[0], (mode_t)q->h.num[1]);
+        fd = open_file(q->str1, (int)q->h.num[0], (mode_t)q->h.num[1]);
         break;
     case BOX_MKDIRS:
         fd = mkdirs_in(q->str1, (mode_t)q->h.num[0], (uid_t)q->h.num[1], (gid_t)q->h.num[2], &made);

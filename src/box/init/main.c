@@ -51,13 +51,39 @@ static int proc_stat(pid_t pid, pid_t *ppid, pid_t *session) {
     return 0;
 }
 
+struct seen {
+    pid_t pid, ppid, session;
+    signed char hit; /* -1 not known yet */
+};
+
+static int by_pid(const void *a, const void *b) {
+    pid_t x = ((const struct seen *)a)->pid, y = ((const struct seen *)b)->pid;
+    return x < y ? -1 : x > y;
+}
+
+/* Is it below one that is hit? Every process on the way learns the answer, so that all together
+ * cost one walk each (a fork bomb is thousands deep). */
+static bool descends(struct seen *list, size_t n, struct seen *s) {
+    struct seen *at = s;
+    size_t steps = 0;
+    while (at && at->hit < 0 && steps++ < n) {
+        struct seen key = {.pid = at->ppid};
+        at = bsearch(&key, list, n, sizeof *list, by_pid);
+    }
+    signed char hit = at && at->hit > 0;
+    for (at = s, steps = 0; at && at->hit < 0 && steps++ < n;) {
+        struct seen key = {.pid = at->ppid};
+        at->hit = hit;
+        at = bsearch(&key, list, n, sizeof *list, by_pid);
+    }
+    return hit;
+}
+
 int kill_group(pid_t pid, int signo) {
     enum { MAX_PIDS = 65536 };
-    static struct {
-        pid_t pid, ppid, session;
-        bool hit;
-    } *list;
+    static struct seen *list;
     size_t n = 0;
+    int r = -ESRCH;
     if (!list)
         list = xcalloc(MAX_PIDS, sizeof *list);
     DIR *d = opendir("/proc");
@@ -68,25 +94,13 @@ int kill_group(pid_t pid, int signo) {
         if (p <= 1 || proc_stat(p, &list[n].ppid, &list[n].session) < 0)
             continue;
         list[n].pid = p;
-        list[n].hit = p == pid || list[n].session == pid;
+        list[n].hit = p == pid || list[n].session == pid ? 1 : -1;
         n++;
     }
     closedir(d);
-    for (bool more = true; more;) {
-        more = false;
-        for (size_t i = 0; i < n; i++) {
-            if (list[i].hit)
-                continue;
-            for (size_t j = 0; j < n; j++)
-                if (list[j].hit && list[j].pid == list[i].ppid) {
-                    list[i].hit = more = true;
-                    break;
-                }
-        }
-    }
-    int r = -ESRCH;
+    qsort(list, n, sizeof *list, by_pid);
     for (size_t i = 0; i < n; i++)
-        if (list[i].hit && kill(list[i].pid, signo) == 0)
+        if (descends(list, n, &list[i]) && kill(list[i].pid, signo) == 0)
             r = 0;
     return r;
 }
