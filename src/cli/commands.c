@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #define COMMANDS(X)                                                                                \
+    X(run, "run", "run what an event starts; a push when none is named", "Pipelines")              \
     X(check, "check", "find errors in pipeline files", "Pipelines")                                \
     X(plan, "plan", "show what pipeline files say", "Pipelines")                                   \
     X(eval, "eval", "evaluate an expression of GitHub Actions", "Pipelines")                       \

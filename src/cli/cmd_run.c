@@ -1,0 +1,341 @@
+/* slipway run: from options to a request, from a request to a run. The order: what there is (git,
+ * configuration), what happened (payload), what it starts (selection), what is missing, the run. */
+#include "base/hostenv.h"
+#include "cli/context.h"
+#include "cli/kvfile.h"
+#include "cli/opts.h"
+#include "cli/select.h"
+#include "cli/term.h"
+#include "cli/ui.h"
+#include "core/fs.h"
+#include "core/loop.h"
+#include "run/run.h"
+
+#include <signal.h>
+
+struct run_opts {
+    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to;
+    const char *workflow, *dir, *actor, *secret_file, *var_file, *env_file, *input_file, *payload_file;
+    const char *repository, *ref, *base, *dialect, *pull, *actions_mirror;
+    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, with_ignored, skip_unavailable;
+    bool force, no_host_env;
+    int64_t parallel;
+    uint64_t memory;
+};
+
+/* Everything that one run holds, freed together. */
+struct run_cmd {
+    struct run_opts o;
+    char *dir; /* top of the work tree */
+    struct git_info git;
+    struct payload payload;
+    struct selection sel;
+    struct cli_ctx ctx;
+    struct masker *masker;
+    struct events *events;
+    struct ui *ui;
+    struct log_sink *log;
+    struct run_request rq;
+    struct run *run;
+    struct arena arena;
+    int log_dir;
+};
+
+static struct run *volatile running; /* for the signal handler */
+static void on_signal(int signo) {
+    struct run *r = running;
+    if (r)
+        run_cancel(r);
+    else
+        _exit(130);
+}
+
+static void opts_done(struct run_opts *o) {
+    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to};
+    for (size_t i = 0; i < ELEMENTS(lists); i++)
+        strv_done(lists[i]);
+}
+
+static void done(struct run_cmd *c) {
+    running = NULL;
+    run_free(c->run);
+    ui_free(c->ui);
+    log_sink_free(c->log);
+    fd_close(c->log_dir);
+    events_free(c->events);
+    masker_free(c->masker);
+    select_done(&c->sel);
+    payload_done(&c->payload);
+    cli_close(&c->ctx);
+    git_info_done(&c->git);
+    struct strv *lists[] = {&c->rq.secrets, &c->rq.vars, &c->rq.inputs, &c->rq.env, &c->rq.jobs, &c->rq.matrix,
+                            &c->rq.platforms, &c->rq.runner_images, &c->rq.allow_push};
+    for (size_t i = 0; i < ELEMENTS(lists); i++)
+        strv_done(lists[i]);
+    opts_done(&c->o);
+    arena_done(&c->arena);
+    free(c->dir);
+}
+
+/* file < option; a default file name may be absent. */
+static int pairs(struct strv *to, const char *dir, const char *file, const char *dflt, const struct strv *args, bool ask, struct err *e) {
+    _cleanup_free_ char *path = file ? xstrdup(file) : path_join(dir, dflt);
+    int r = kv_file(path, file != NULL, to, e);
+    for (size_t i = 0; r >= 0 && i < args->n; i++)
+        r = kv_arg(args->v[i], ask, to, e);
+    return r;
+}
+
+static int gather(struct run_cmd *c, struct err *e) {
+    struct run_opts *o = &c->o;
+    struct config *conf = &c->ctx.conf;
+    int r = pairs(&c->rq.secrets, c->dir, o->secret_file, ".secrets", &o->secrets, true, e);
+    strv_extend(&c->rq.vars, (const char *const *)conf->vars.v);
+    if (r >= 0)
+        r = pairs(&c->rq.vars, c->dir, o->var_file, ".vars", &o->vars, false, e);
+    strv_extend(&c->rq.env, (const char *const *)conf->env.v);
+    /* .env of a project is Django's, not the run's: only a file that was named counts */
+    if (r >= 0 && o->env_file)
+        r = kv_file(o->env_file, true, &c->rq.env, e);
+    for (size_t i = 0; r >= 0 && i < o->env.n; i++)
+        r = kv_arg(o->env.v[i], false, &c->rq.env, e);
+    if (r >= 0)
+        r = pairs(&c->rq.inputs, c->dir, o->input_file, ".input", &o->inputs, false, e);
+    return r;
+}
+
+static int read_payload(struct run_cmd *c, const char *event, struct err *e) {
+    struct json *given = NULL;
+    if (c->o.payload_file) {
+        _cleanup_buf_ struct buf text = BUF_MAX(16u << 20);
+        int r = fs_read(AT_FDCWD, c->o.payload_file, &text, e);
+        if (r >= 0)
+            r = json_parse(&c->arena, buf_sv(&text), &given, e);
+        if (r < 0)
+            return err_wrap(e, r, "-e %s", c->o.payload_file);
+    }
+    struct payload_input in = {.event = event, .ref = c->o.ref, .base = c->o.base, .repository = c->o.repository,
+                               .actor = c->o.actor, .given = given, .inputs = &c->rq.inputs};
+    return payload_make(&c->payload, c->dir, &c->git, &in, e);
+}
+
+static void note_missing(void *arg, const char *context, const char *name, struct span at) {
+    struct run_cmd *c = arg;
+    bool secret = streq(context, "secrets");
+    events_emit(c->events, &(struct event){.kind = EV_NOTE, .run = run_id(c->run), .level = LEVEL_WARNING, .at = at,
+                                           .text = sv_from(arena_printf(&c->arena, "%s.%s was not given and is empty: %s %s=VALUE",
+                                                                        context, name, secret ? "-s" : "--var", name))});
+}
+
+static void fill_request(struct run_cmd *c) {
+    struct run_opts *o = &c->o;
+    struct config *conf = &c->ctx.conf;
+    struct run_request *q = &c->rq;
+    q->plans = (const struct plan *const *)c->sel.plans;
+    q->n_plans = c->sel.n;
+    q->event = c->payload.event;
+    q->dir = c->dir;
+    q->git = &c->git;
+    strv_extend(&q->jobs, (const char *const *)o->jobs.v);
+    strv_extend(&q->matrix, (const char *const *)o->matrix.v);
+    strv_extend(&q->platforms, (const char *const *)conf->platforms.v);
+    strv_extend(&q->platforms, (const char *const *)o->platforms.v);
+    strv_extend(&q->runner_images, (const char *const *)conf->runner_images.v);
+    strv_extend(&q->allow_push, (const char *const *)conf->allow_push.v);
+    if (o->allow_push)
+        strv_add(&q->allow_push, "*");
+    q->bind = o->bind;
+    q->clean = o->clean;
+    q->with_ignored = o->with_ignored;
+    q->keep = o->keep;
+    q->offline = o->offline || conf->offline;
+    q->skip_unavailable = o->skip_unavailable;
+    q->no_host_env = o->no_host_env || conf->no_host_env;
+    q->parallel = (unsigned)(o->parallel ? o->parallel : conf->parallel);
+    q->limits.memory = o->memory ? o->memory : conf->memory;
+    q->limits.nano_cpus = (uint64_t)(conf->cpus * 1e9);
+    q->limits.pids = (uint32_t)conf->pids;
+    q->pulls = &c->ctx.pulls;
+    q->python_source = conf->python_source;
+    q->actions_mirror = o->actions_mirror ? o->actions_mirror : conf->actions_mirror;
+    q->store = c->ctx.store;
+    q->events = c->events;
+    q->masker = c->masker;
+    if (q->offline)
+        c->ctx.registry.offline = true;
+    if (o->pull_flag)
+        c->ctx.pulls.policy = PULL_ALWAYS;
+}
+
+/* Secrets are masked in everything that is said from here on. */
+static void start_events(struct run_cmd *c) {
+    c->masker = masker_new();
+    for (size_t i = 0; i < c->rq.secrets.n; i++)
+        masker_add(c->masker, sv_from(strchr(c->rq.secrets.v[i], '=') + 1));
+    c->events = events_new(c->masker);
+    struct ui_options u = {.mode = c->o.json ? UI_JSON : term_is_tty(1) ? UI_LIVE : UI_PLAIN, .verbose = c->o.verbose,
+                           .quiet = c->o.quiet, .colour = term_colour(1), .out = stdout, .width = term_width(1)};
+    c->ui = ui_new(&u);
+    events_sink(c->events, ui_sink, c->ui);
+}
+
+static int start_log(struct run_cmd *c, struct err *e) {
+    _cleanup_free_ char *rel = xasprintf("runs/%s", run_id(c->run));
+    int dirfd = store_dirfd(c->ctx.store);
+    int r = fs_mkdirs(dirfd, rel, 0700);
+    if (r < 0)
+        return err_errno(e, r, "%s/%s", store_path(c->ctx.store), rel);
+    c->log_dir = openat(dirfd, rel, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->log_dir < 0)
+        return err_errno(e, -errno, "%s", rel);
+    r = log_sink_new(&c->log, c->log_dir, c->ctx.conf.log_max, e);
+    if (r == 0)
+        events_sink(c->events, log_sink_event, c->log);
+    return r;
+}
+
+static int nothing(struct run_cmd *c, const char *event) {
+    fprintf(stderr, "slipway: nothing here runs on %s", event);
+    if (c->payload.branch)
+        fprintf(stderr, " of branch %s", c->payload.branch);
+    else if (c->payload.tag)
+        fprintf(stderr, " of tag %s", c->payload.tag);
+    fprintf(stderr, "\n%s", buf_str(&c->sel.why));
+    return 2;
+}
+
+static int list_plans(struct run_cmd *c) {
+    printf("%-24s %-28s %s\n", "workflow", "job", "file");
+    for (size_t i = 0; i < c->sel.n; i++)
+        for (size_t k = 0; k < c->sel.plans[i]->n_jobs; k++) {
+            const struct plan *p = c->sel.plans[i];
+            printf("%-24s %-28s %s:%u\n", p->name.s ? p->name.s : p->file, p->jobs[k].id, p->file, p->jobs[k].at.line);
+        }
+    return 0;
+}
+
+static int dry_run(struct run_cmd *c) {
+    _cleanup_buf_ struct buf b = BUF_LARGE;
+    run_describe(c->run, &b);
+    puts(buf_str(&b));
+    return 0;
+}
+
+static int execute(struct run_cmd *c, struct err *e) {
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct run_result res = {0};
+    running = c->run;
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGHUP, &sa, NULL);
+    run_missing(c->run, note_missing, c);
+    int r = run_execute(c->run, &res, e);
+    ui_finish(c->ui);
+    return r < 0 ? cli_fail(e) : res.exit_code;
+}
+
+static int run(struct run_cmd *c, const char *event) {
+    struct err e = {0};
+    struct diags d = {0};
+    const char *custom = startswith(event, "custom:");
+    int code = cli_begin(&c->ctx, &(struct cli_ctx_options){.repo_dir = c->dir, .what = "run"});
+    if (code >= 0)
+        return code;
+    int r = gather(c, &e);
+    if (r >= 0)
+        r = read_payload(c, custom ? "push" : event, &e);
+    if (r < 0)
+        return cli_fail(&e);
+    struct select_options so = {.dir = c->dir, .path = c->o.workflow, .dialect = c->o.dialect, .event = custom ? "push" : event,
+                                .custom = custom, .force = c->o.force};
+    r = select_plans(&c->sel, &so, &c->payload, &d, &e);
+    cli_diags(&d, NULL, 0);
+    diags_done(&d);
+    if (r == -EBADMSG && e.kind == ERR_NONE)
+        return 2;
+    if (r < 0)
+        return cli_fail(&e);
+    if (!c->sel.n)
+        return nothing(c, event);
+    if (c->o.list)
+        return list_plans(c);
+    start_events(c);
+    fill_request(c);
+    r = run_new(&c->run, &c->rq, &d, &e);
+    cli_diags(&d, NULL, 0);
+    diags_done(&d);
+    if (r < 0)
+        return r == -EBADMSG && e.kind == ERR_NONE ? 2 : cli_fail(&e);
+    if (c->o.dry)
+        return dry_run(c);
+    r = start_log(c, &e);
+    return r < 0 ? cli_fail(&e) : execute(c, &e);
+}
+
+int cmd_run(int argc, char **argv);
+int cmd_run(int argc, char **argv) {
+    struct run_cmd c = {.log_dir = -1, .sel = {.why = BUF_LARGE}};
+    struct run_opts *o = &c.o;
+    const struct opt items[] = {
+        {0, NULL, OPT_GROUP, NULL, NULL, "what to run"},
+        {'W', "workflows", OPT_STR, &o->workflow, "PATH", "a workflow file or folder (.github/workflows)"},
+        {'j', "job", OPT_LIST, &o->jobs, "ID", "only this job and what it needs"},
+        {0, "matrix", OPT_LIST, &o->matrix, "KEY:VALUE", "only matrix legs with this value"},
+        {0, "dialect", OPT_STR, &o->dialect, "NAME", "github or bitbucket, where both exist"},
+        {'l', "list", OPT_FLAG, &o->list, NULL, "list the jobs, run nothing"},
+        {'n', "dryrun", OPT_FLAG, &o->dry, NULL, "show what would run, run nothing"},
+        {0, "force", OPT_FLAG, &o->force, NULL, "branch, tag and path filters do not count"},
+        {'C', "directory", OPT_STR, &o->dir, "DIR", "the repository (.)"},
+        {0, NULL, OPT_GROUP, NULL, NULL, "what happened"},
+        {'a', "actor", OPT_STR, &o->actor, "NAME", "who did it (git's user.name)"},
+        {'e', "eventpath", OPT_STR, &o->payload_file, "FILE", "JSON payload of the event"},
+        {0, "ref", OPT_STR, &o->ref, "REF", "branch or tag to simulate"},
+        {0, "base", OPT_STR, &o->base, "BRANCH", "base of a pull request"},
+        {0, "repository", OPT_STR, &o->repository, "OWNER/NAME", "where the remotes do not tell"},
+        {0, NULL, OPT_GROUP, NULL, NULL, "values"},
+        {'s', "secret", OPT_LIST, &o->secrets, "K[=V]", "a secret; without a value from the environment or asked for"},
+        {0, "secret-file", OPT_STR, &o->secret_file, "FILE", "secrets (.secrets)"},
+        {0, "var", OPT_LIST, &o->vars, "K=V", "a variable"},
+        {0, "var-file", OPT_STR, &o->var_file, "FILE", "variables (.vars)"},
+        {0, "env", OPT_LIST, &o->env, "K=V", "environment of all steps"},
+        {0, "env-file", OPT_STR, &o->env_file, "FILE", "the same from a file"},
+        {0, "input", OPT_LIST, &o->inputs, "K=V", "an input of workflow_dispatch"},
+        {0, "input-file", OPT_STR, &o->input_file, "FILE", "inputs (.input)"},
+        {0, NULL, OPT_GROUP, NULL, NULL, "how"},
+        {'P', "platform", OPT_LIST, &o->platforms, "LABEL=IMAGE", "the image of a label; `host`: no isolation"},
+        {'b', "bind", OPT_FLAG, &o->bind, NULL, "jobs write to the work tree itself"},
+        {0, "clean", OPT_FLAG, &o->clean, NULL, "a clean checkout of the commit, no download caches"},
+        {0, "with-ignored", OPT_FLAG, &o->with_ignored, NULL, "the work tree with what git ignores"},
+        {0, "pull", OPT_FLAG, &o->pull_flag, NULL, "ask registries for newer images"},
+        {0, "offline", OPT_FLAG, &o->offline, NULL, "no registry, no fetch; what is cached only"},
+        {0, "allow-push", OPT_FLAG, &o->allow_push, NULL, "image pushes really leave"},
+        {0, "skip-unavailable", OPT_FLAG, &o->skip_unavailable, NULL, "jobs whose runner cannot be had here do not fail the run"},
+        {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR", "OWNER/REPO.git repositories of actions and workflows"},
+        {0, "keep", OPT_FLAG, &o->keep, NULL, "keep the boxes of failed jobs until the end"},
+        {0, "no-host-env", OPT_FLAG, &o->no_host_env, NULL, "neither the host's CA bundle nor its proxies reach jobs"},
+        {0, "parallel", OPT_INT, &o->parallel, "N", "jobs at once (cores)"},
+        {0, "memory", OPT_SIZE, &o->memory, "SIZE", "memory of a job"},
+        {0, NULL, OPT_GROUP, NULL, NULL, "what is shown"},
+        {'v', "verbose", OPT_FLAG, &o->verbose, NULL, "all output as it comes"},
+        {'q', "quiet", OPT_FLAG, &o->quiet, NULL, "failures and the summary only"},
+        {0, "json", OPT_FLAG, &o->json, NULL, "events as JSON lines"},
+    };
+    struct opts spec = {.usage = "run [options] [EVENT]",
+                        .about = "Runs the workflows (or the Bitbucket pipeline) that EVENT starts; the default is a push of\n"
+                                 "the checked-out branch. Bitbucket: custom:NAME runs a custom pipeline.",
+                        .items = items, .n = ELEMENTS(items)};
+    int n, r = opts_begin(&spec, argc, argv, &n);
+    struct err e = {0};
+    if (r < 0 && n > 1) {
+        err_set(&e, ERR_USER, -EINVAL, "one event at a time: %s, %s", argv[1], argv[2]);
+        r = cli_fail(&e);
+    }
+    if (r < 0 && git_info_read(o->dir ? o->dir : ".", &c.git, &e) < 0)
+        r = cli_fail(&e);
+    if (r < 0) {
+        c.dir = xstrdup(c.git.worktree);
+        r = run(&c, n ? argv[1] : "push");
+    }
+    done(&c);
+    return r;
+}
