@@ -378,7 +378,8 @@ static int user_of(struct jobx *x, struct err *e) {
 }
 
 int job_setup(struct jobx *x, struct err *e) {
-    _cleanup_free_ char *ca = x->rq->no_host_env ? NULL : host_ca_bundle();
+    _cleanup_free_ char *bundle = x->rq->no_host_env ? NULL : host_ca_bundle();
+    const char *ca = arena_strdup(x->a, bundle); /* the engine keeps the pointer */
     struct net_options no = {.mode = NET_AUTO, .name = x->leg->name};
     int r;
     x->pulls = *x->rq->pulls;
