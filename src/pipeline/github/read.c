@@ -42,8 +42,8 @@ static void *new_item(struct reader *r, void *slot, const struct item_shape *sha
 
 static void name_item(struct reader *r, void *item, const struct item_shape *shape,
                       const struct scalar *key, struct span at) {
-    if (key && shape->id != SIZE_MAX)
-        *(const char **)at_offset(item, shape->id) = key->s.p;
+    if (shape->id != SIZE_MAX) /* a value that was refused has no name, but is never NULL */
+        *(const char **)at_offset(item, shape->id) = key ? key->s.p : "";
     if (key && shape->key != SIZE_MAX)
         *(struct text *)at_offset(item, shape->key) = scalar_text(key);
     if (shape->at != SIZE_MAX)
@@ -144,19 +144,23 @@ static void read_seq(struct reader *r, const struct yaml_node *n, enum def_id id
         else
             read_value(r, item, d->item == D_NONE ? id : d->item, names, &item_slot, in);
     }
+    size_t n_texts = 0; /* without those that were refused */
+    for (size_t i = 0; texts && i < n->n; i++)
+        if (texts[i].s)
+            texts[n_texts++] = texts[i];
     if (fill == FILL_LIST) {
-        *(struct text_list *)to = (struct text_list){.items = texts, .n = n->n};
+        *(struct text_list *)to = (struct text_list){.items = texts, .n = n_texts};
     } else if (texts) {
-        const char **strs = ARENA_ARRAY(r->a, const char *, n->n);
-        for (size_t i = 0; i < n->n; i++)
-            strs[i] = texts[i].s ? texts[i].s : "";
+        const char **strs = ARENA_ARRAY(r->a, const char *, n_texts);
+        for (size_t i = 0; i < n_texts; i++)
+            strs[i] = texts[i].s;
         if (fill == FILL_FILTER)
-            *(struct plan_filter *)to = (struct plan_filter){strs, n->n, true, n->at};
+            *(struct plan_filter *)to = (struct plan_filter){strs, n_texts, true, n->at};
         else
             *(struct strs {
                 const char **items;
                 size_t n;
-            } *)to = (struct strs){strs, n->n};
+            } *)to = (struct strs){strs, n_texts};
     }
 }
 
@@ -258,7 +262,7 @@ static struct target target_of(struct reader *r, const struct def *d, const stru
             map->items = ARENA_ARRAY(r->a, struct text_pair, m->node->n);
         struct text_pair *p = &map->items[map->n++];
         p->key = scalar_text(key);
-        p->value.at = value->at;
+        p->value = (struct text){.s = "", .at = value->at};
         t.base = p;
         t.slot = (struct prop){.fill = FILL_TEXT, .offset = offsetof(struct text_pair, value)};
     } else if (row) { /* FILL_INSIDE, or a form of a list that is a mapping: rows of the struct */
