@@ -1,6 +1,7 @@
 /* Images by name and by id: the records of image.h. An image counts as there only when its
  * configuration and every layer is; what a crash took is simply not found, and pulled again. */
 #include "core/loop.h"
+#include "core/map.h"
 #include "image/image.h"
 
 #define DANGLING_NS (3600ull * 1000000000)
@@ -353,31 +354,42 @@ struct marker {
     struct strv named;
 };
 
-static void mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what),
-                          void *m, unsigned depth) {
+struct marking {
+    struct store *s;
+    void (*mark)(void *m, const char *what);
+    void *m;
+    struct map seen; /* an index that names another one a thousand times costs one reading of it */
+};
+
+static void mark_manifest(struct marking *k, const char *digest, unsigned depth) {
     _cleanup_buf_ struct buf b = BUF_MAX(8u << 20);
     _cleanup_arena_ struct arena a = {0};
     struct json *j;
-    mark(m, digest);
-    if (blob_read(s, digest, &b, NULL) < 0 || json_parse(&a, buf_sv(&b), &j, NULL) < 0)
+    if (map_gets(&k->seen, digest))
+        return;
+    map_sets(&k->seen, digest, k);
+    k->mark(k->m, digest);
+    if (blob_read(k->s, digest, &b, NULL) < 0 || json_parse(&a, buf_sv(&b), &j, NULL) < 0)
         return;
     const char *config = json_str(json_path(j, "config.digest"), NULL);
     if (config)
-        mark(m, config);
+        k->mark(k->m, config);
     const struct json *lists[2] = {json_get(j, "layers"), json_get(j, "manifests")};
-    for (size_t k = 0; k < 2; k++)
-        for (size_t i = 0; lists[k] && i < lists[k]->n; i++) {
-            const char *d = json_get_str(lists[k]->items[i], "digest", NULL);
-            if (d && k == 0)
-                mark(m, d);
-            else if (d && depth < 4)
-                mark_manifest(s, d, mark, m, depth + 1);
+    for (size_t l = 0; l < 2; l++)
+        for (size_t i = 0; lists[l] && i < lists[l]->n; i++) {
+            const char *d = json_get_str(lists[l]->items[i], "digest", NULL);
+            if (d && l == 0)
+                k->mark(k->m, d);
+            else if (d && depth < 16)
+                mark_manifest(k, d, depth + 1);
         }
 }
 
 void image_mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what),
                          void *m) {
-    mark_manifest(s, digest, mark, m, 0);
+    struct marking k = {s, mark, m, {0}};
+    mark_manifest(&k, digest, 0);
+    map_done(&k.seen);
 }
 
 static int collect_name(const char *ref, const char *id, struct sv json, void *arg) {
