@@ -215,7 +215,7 @@ static int flatten_deep(int top, const char *name) {
     if (at < 0)
         return -errno;
     for (unsigned depth = 0;; depth++) {
-        int dup_fd = dup(at);
+        int dup_fd = fcntl(at, F_DUPFD_CLOEXEC, 3);
         DIR *d = fdopendir(dup_fd);
         if (!d) {
             close(dup_fd);
