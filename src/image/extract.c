@@ -16,6 +16,7 @@
 
 #define OPAQUE "user.overlay.opaque"
 #define MAX_DEPTH 256
+#define DIRS_MEMORY (256u << 20) /* of the names of folders, kept to the end for their times */
 
 struct dir_time {
     char *path;
@@ -30,7 +31,7 @@ struct extract {
     int parent; /* of parent_path, -1 = none remembered */
     char *parent_path;
     struct dir_time *dirs;
-    size_t n_dirs, cap_dirs;
+    size_t n_dirs, cap_dirs, dirs_bytes;
     char *chunk;
 };
 #define CHUNK (256u << 10)
@@ -211,6 +212,20 @@ static int make_file(struct extract *x, int at, const char *name, const struct t
     return r;
 }
 
+/* The same folder again and again is one entry as long as nothing comes between. */
+static int keep_time(struct extract *x, const char *path, const struct tar_entry *en) {
+    if (x->n_dirs && streq(x->dirs[x->n_dirs - 1].path, path)) {
+        x->dirs[x->n_dirs - 1].t = time_of(en);
+        return 0;
+    }
+    x->dirs_bytes += strlen(path) + 1 + sizeof *x->dirs;
+    if (x->dirs_bytes > DIRS_MEMORY)
+        return bad(x, path, "is one of too many folders");
+    GROW(x->dirs, x->cap_dirs, x->n_dirs + 1);
+    x->dirs[x->n_dirs++] = (struct dir_time){xstrdup(path), time_of(en)};
+    return 0;
+}
+
 static int set_opaque(int fd) {
     return fsetxattr(fd, OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
 }
@@ -240,9 +255,7 @@ static int make_dir(struct extract *x, int at, const char *name, const char *pat
         return failed(x, -errno, en->path);
     if (was_whiteout && (r = set_opaque(fd)) < 0)
         return failed(x, r, en->path);
-    GROW(x->dirs, x->cap_dirs, x->n_dirs + 1);
-    x->dirs[x->n_dirs++] = (struct dir_time){xstrdup(path), time_of(en)};
-    return 0;
+    return keep_time(x, path, en);
 }
 
 static int make_symlink(struct extract *x, int at, const char *name, const struct tar_entry *en) {
@@ -331,9 +344,7 @@ static int root_entry(struct extract *x, const struct tar_entry *en) {
     int r = owner(x, -1, NULL, fd, en);
     if (r == 0 && fchmod(fd, en->mode & 07777) < 0)
         r = failed(x, -errno, "/");
-    GROW(x->dirs, x->cap_dirs, x->n_dirs + 1);
-    x->dirs[x->n_dirs++] = (struct dir_time){xstrdup("."), time_of(en)};
-    return r;
+    return r < 0 ? r : keep_time(x, ".", en);
 }
 
 static int entry(struct extract *x, const struct tar_entry *en) {
