@@ -243,15 +243,18 @@ static void put_list(struct json_w *w, const char *key, const struct strv *v) {
     jw_end_arr(w);
 }
 
+enum { PORTS_MAX = 4096 };
 struct port_out {
     struct json_w *w;
     bool bindings;
-    struct strv seen;
+    struct strv seen; /* looked through for each port, hence the limit */
 };
 
 static void put_port(void *arg, const char *ip, const char *host, unsigned target, const char *proto) {
     struct port_out *po = arg;
     char key[32];
+    if (po->seen.n > PORTS_MAX)
+        return;
     snprintf(key, sizeof(key), "%u/%s", target, proto);
     if (po->bindings) { /* "key|ip|host", grouped by key afterwards */
         strv_addf(&po->seen, "%s|%s|%s", key, ip, host);
@@ -274,7 +277,9 @@ static int put_ports(const struct create_opts *o, struct json_w *w, bool binding
         r = port_spec_parse(o->publish.v[i], put_port, &po, e);
     for (size_t i = 0; i < o->expose.n && r >= 0 && !bindings; i++)
         r = port_spec_parse(o->expose.v[i], put_port, &po, e);
-    for (size_t i = 0; bindings && i < po.seen.n; i++) {
+    if (r >= 0 && po.seen.n > PORTS_MAX)
+        r = err_set(e, ERR_LIMIT, -E2BIG, "more than %d ports", PORTS_MAX);
+    for (size_t i = 0; bindings && r >= 0 && i < po.seen.n; i++) {
         if (!po.seen.v[i][0])
             continue;
         struct sv it = sv_from(po.seen.v[i]), key;
