@@ -5,6 +5,7 @@
 #include "cli/term.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 
 static void help(void) {
     puts("slipway runs the delivery pipeline that a team already has, anywhere.\n\n"
@@ -22,9 +23,21 @@ static void help(void) {
          "5 incomplete, 130 cancelled.");
 }
 
+/* A job's clients may hold a thousand connections to its engine, and each process of a step two or
+ * three descriptors of ours: the usual 1,024 would let one job starve the others. Inherited by our
+ * helpers; commands in boxes get what box/init sets. */
+static void raise_descriptors(void) {
+    struct rlimit rl;
+    if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= 65536)
+        return;
+    rl.rlim_cur = MIN((rlim_t)65536, rl.rlim_max);
+    (void)setrlimit(RLIMIT_NOFILE, &rl);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && streq(argv[1], "__ns"))
         return ns_main(ns_ops, n_ns_ops, argc, argv);
+    raise_descriptors();
     signal(SIGPIPE, SIG_IGN); /* writes report EPIPE instead */
     if (argc < 2) {
         help();
