@@ -250,12 +250,8 @@ static int may_login(void *arg, const char *registry, const char *user, const ch
     return 1;
 }
 
-/* Until the embedded registry is linked in, nothing is captured. */
-#pragma weak registry_find
 static int captured_image(void *arg, const struct image_ref *ref, struct image **ret) {
     struct jobx *x = arg;
-    if (!registry_find)
-        return 0;
     return registry_find(x->rq->store, x->lease, ref, x->run->id, ret, NULL);
 }
 
@@ -280,7 +276,7 @@ static void bind(struct mounts *ms, int fd, const char *target, bool readonly) {
 static int start_engine(struct jobx *x, const char *ca, struct err *e) {
     _cleanup_free_ char *sock = xasprintf("%s/docker.sock", x->scratch_path), *auth = xasprintf("%s/docker-auth.json", x->scratch_path);
     struct engine_options o = {.name = x->leg->name, .store = x->rq->store, .lease = x->lease, .loop = x->run->loop, .net = x->net,
-                               .pulls = &x->pulls, .env_passthrough = (const char *const *)x->host_env.v, .ca_bundle = ca,
+                               .pulls = &x->pulls, .env_passthrough = (const char *const *)x->host_env.v, .ca_bundle = ca ? arena_strdup(x->a, ca) : NULL,
                                .may_push = may_push, .pushed = pushed, .may_login = may_login, .arg = x, .run_id = x->run->id,
                                .auth_file = arena_strdup(x->a, auth)};
     int r = engine_new(&x->engine, &o, e);
