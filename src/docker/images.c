@@ -5,9 +5,6 @@
 
 #include <time.h>
 
-/* Until the embedded registry is there. */
-extern __typeof__(registry_capture) registry_capture __attribute__((weak));
-
 struct img {
     struct engine *g;
     struct httpd_req *rq;
@@ -162,6 +159,16 @@ static bool fit_reference(const char *v, void *arg) {
 
 static bool fit_dangling(const char *v, void *arg) { return (((const struct strv *)arg)->n == 0) == (streq(v, "true") || streq(v, "1")); }
 
+struct found {
+    struct image *im;
+    struct strv *names;
+};
+
+static int newest_first(const void *a, const void *b) {
+    int64_t x = unix_time(((const struct found *)a)->im->config.created), y = unix_time(((const struct found *)b)->im->config.created);
+    return x > y ? -1 : x < y ? 1 : 0;
+}
+
 static void list_work(void *arg) {
     struct img *x = arg;
     struct listed l = {.by_id = {.free_value = names_free}};
@@ -172,16 +179,25 @@ static void list_work(void *arg) {
         x->r = image_each_id(x->g->o.store, collect, &l);
     if (x->name && json_parse(&x->a, sv_from(x->name), &filters, NULL) < 0)
         filters = NULL;
-    jw_init(&w, &x->out, 0);
-    jw_arr(&w);
+    struct found *all = xcalloc(l.by_id.live + 1, sizeof(*all));
+    size_t n = 0;
     MAP_FOREACH(&l.by_id, en) {
-        _cleanup_image_ struct image *im = NULL;
         struct strv *names = en->value;
+        struct image *im = NULL;
         if (!filter_has(filters, "reference", fit_reference, names) || !filter_has(filters, "dangling", fit_dangling, names) ||
             (!names->n && !x->force && !json_get(filters, "dangling")))
             continue;
-        if (image_find(x->g->o.store, x->g->o.lease, en->key, &im, NULL) <= 0 || !filter_labels(filters, &im->config.labels))
-            continue;
+        if (image_find(x->g->o.store, x->g->o.lease, en->key, &im, NULL) > 0 && filter_labels(filters, &im->config.labels))
+            all[n++] = (struct found){im, names};
+        else
+            image_free(im);
+    }
+    qsort(all, n, sizeof(*all), newest_first);
+    jw_init(&w, &x->out, 0);
+    jw_arr(&w);
+    for (size_t i = 0; i < n; i++) {
+        struct image *im = all[i].im;
+        struct strv *names = all[i].names;
         jw_obj(&w);
         jw_kstr(&w, "Id", im->id);
         jw_kstr(&w, "ParentId", "");
@@ -193,8 +209,10 @@ static void list_work(void *arg) {
         labels_json(&w, "Labels", &im->config.labels);
         jw_kint(&w, "Containers", -1);
         jw_end_obj(&w);
+        image_free(im);
     }
     jw_end_arr(&w);
+    free(all);
     map_done(&l.by_id);
 }
 
@@ -522,8 +540,6 @@ static int push_do(struct img *x, const struct image_ref *ref, char digest[DIGES
     if (capture < 0)
         return capture;
     if (capture) {
-        if (!registry_capture)
-            return err_set(&x->e, ERR_USER, -ENOTSUP, "not yet: capturing pushes");
         r = registry_capture(g->o.store, g->o.lease, im->id, x->name, g->o.run_id, digest, &x->size, &x->e);
         if (r < 0)
             return r;
@@ -557,7 +573,9 @@ static void push_work(void *arg) {
         stream_error(x->s, &x->e);
         return;
     }
-    stream_status(x->s, NULL, "%s: digest: %s size: %llu", ref.tag, digest, (unsigned long long)x->size);
+    uint64_t size = x->size; /* docker tells the manifest's */
+    fd_close(blob_open(x->g->o.store, digest, &size, NULL));
+    stream_status(x->s, NULL, "%s: digest: %s size: %llu", ref.tag, digest, (unsigned long long)size);
     struct buf b = BUF_MAX(8192);
     struct json_w w;
     jw_init(&w, &b, 0);
@@ -569,7 +587,7 @@ static void push_work(void *arg) {
     jw_obj(&w);
     jw_kstr(&w, "Tag", ref.tag);
     jw_kstr(&w, "Digest", digest);
-    jw_kint(&w, "Size", (int64_t)x->size);
+    jw_kint(&w, "Size", (int64_t)size);
     jw_end_obj(&w);
     jw_end_obj(&w);
     stream_line(x->s, buf_sv(&b));
