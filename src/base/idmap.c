@@ -159,8 +159,7 @@ static int no_ids(const char *name, uid_t uid, const struct ranges *au, const st
         snprintf(who, sizeof who, "%u", (unsigned)uid);
     err_set(e, ERR_ENV, -EPERM, "%s has no subordinate ids (65,536 in /etc/subuid and /etc/subgid)",
             who);
-    return err_hint(e, -EPERM,
-                    "sudo usermod --add-subuids %llu-%llu --add-subgids %llu-%llu %s",
+    return err_hint(e, -EPERM, "sudo usermod --add-subuids %llu-%llu --add-subgids %llu-%llu %s",
                     (unsigned long long)s, (unsigned long long)s + ID_COUNT - 1,
                     (unsigned long long)s, (unsigned long long)s + ID_COUNT - 1, who);
 }

@@ -55,8 +55,8 @@ static int spawn_self(const char *const *argv, const int *fds, size_t n_fds, pid
     sigemptyset(&none);
     posix_spawnattr_setsigdefault(&at, &all);
     posix_spawnattr_setsigmask(&at, &none);
-    posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
-                                      POSIX_SPAWN_SETSID);
+    posix_spawnattr_setflags(&at,
+                             POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
     for (size_t i = 0; i < n_fds; i++)
         high[i] = -1;
     for (size_t i = 0; i < n_fds && r == 0; i++) {
@@ -264,9 +264,10 @@ static int map_setuid(const struct idmap *m, pid_t pid, struct err *e) {
     sv_line(&rest, &line);
     err_set(e, ERR_ENV, -EPERM, "%s refused the subordinate ids: " SV_FMT,
             ru ? "newuidmap" : "newgidmap", SV_ARG(line));
-    return err_hint(e, -EPERM, "newuidmap and newgidmap need their setuid bit or capabilities "
-                               "(sudo apt-get install --reinstall uidmap) and a range in "
-                               "/etc/subuid and /etc/subgid");
+    return err_hint(e, -EPERM,
+                    "newuidmap and newgidmap need their setuid bit or capabilities "
+                    "(sudo apt-get install --reinstall uidmap) and a range in "
+                    "/etc/subuid and /etc/subgid");
 }
 
 static int keeper_error(char stage, int errnum, struct err *e) {
@@ -278,8 +279,9 @@ static int keeper_error(char stage, int errnum, struct err *e) {
             return err_hint(e, r, "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
         if (errnum == ENOSPC)
             return err_hint(e, r, "sudo sysctl user.max_user_namespaces=15000");
-        return err_hint(e, r, "sudo sysctl kernel.unprivileged_userns_clone=1 (in a container: "
-                              "start it with --security-opt seccomp=unconfined)");
+        return err_hint(e, r,
+                        "sudo sysctl kernel.unprivileged_userns_clone=1 (in a container: "
+                        "start it with --security-opt seccomp=unconfined)");
     }
     err_set(e, ERR_ENV, r, "cannot prepare the user namespace (step %c): %s", stage, strerror(-r));
     if (fs_exists(AT_FDCWD, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"))
@@ -312,8 +314,8 @@ int keeper_new(struct keeper **ret, const struct idmap *m, struct err *e) {
     int sock[2], life[2], r;
     pid_t pid;
     struct keeper *k = xcalloc(1, sizeof *k);
-    *k = (struct keeper){.map = *m, .userns = -1, .mntns = -1, .cgroupns = -1, .life_r = -1,
-                         .life_w = -1};
+    *k = (struct keeper){
+        .map = *m, .userns = -1, .mntns = -1, .cgroupns = -1, .life_r = -1, .life_w = -1};
     if (pipe2(life, O_CLOEXEC) < 0) {
         r = err_errno(e, -errno, "pipe");
         keeper_free(k);
@@ -357,10 +359,18 @@ void keeper_free(struct keeper *k) {
     free(k);
 }
 
-const struct idmap *keeper_idmap(const struct keeper *k) { return &k->map; }
-int keeper_userns_fd(const struct keeper *k) { return k->userns; }
-int keeper_mntns_fd(const struct keeper *k) { return k->mntns; }
-int keeper_cgroupns_fd(const struct keeper *k) { return k->cgroupns; }
+const struct idmap *keeper_idmap(const struct keeper *k) {
+    return &k->map;
+}
+int keeper_userns_fd(const struct keeper *k) {
+    return k->userns;
+}
+int keeper_mntns_fd(const struct keeper *k) {
+    return k->mntns;
+}
+int keeper_cgroupns_fd(const struct keeper *k) {
+    return k->cgroupns;
+}
 
 /* --- helpers -------------------------------------------------------------------------------- */
 
@@ -500,8 +510,8 @@ int ns_helper_error(const char *op, int status, struct sv said, struct err *e) {
 }
 
 /* Reads what the helper says, out and err, to the end of both. */
-static int drain(pid_t pid, int out_fd, struct buf *out, int err_fd, struct buf *said, ns_tick_fn tick,
-                 void *arg) {
+static int drain(pid_t pid, int out_fd, struct buf *out, int err_fd, struct buf *said,
+                 ns_tick_fn tick, void *arg) {
     struct pollfd p[2] = {{.fd = err_fd, .events = POLLIN}, {.fd = out_fd, .events = POLLIN}};
     int r = 0;
     while (p[0].fd >= 0 || p[1].fd >= 0) {
@@ -559,7 +569,7 @@ int ns_run_tick(struct keeper *k, const char *const *argv, const int *fds, size_
     return status == 0 ? 0 : ns_helper_error(argv[0], status, buf_sv(&said), e);
 }
 
-int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds,
-           struct buf *out, struct err *e) {
+int ns_run(struct keeper *k, const char *const *argv, const int *fds, size_t n_fds, struct buf *out,
+           struct err *e) {
     return ns_run_tick(k, argv, fds, n_fds, out, NULL, NULL, e);
 }

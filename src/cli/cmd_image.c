@@ -17,7 +17,8 @@ static int fail_or(struct cli_ctx *c, int r, const struct err *e) {
     return r < 0 ? cli_fail(e) : 0;
 }
 
-/* --- ls ---------------------------------------------------------------------------------------- */
+/* --- ls ----------------------------------------------------------------------------------------
+ */
 
 struct line {
     char *ref, *id, *created;
@@ -38,7 +39,8 @@ static void add_line(struct ls *x, const char *ref, const char *id) {
     if (image_find(x->c->store, x->c->lease, id, &i, &e) != 1)
         return;
     GROW(x->v, x->cap, x->n + 1);
-    x->v[x->n++] = (struct line){xstrdup(ref), xstrdup(id), xstrdup(i->config.created), i->size, i->standin};
+    x->v[x->n++] =
+        (struct line){xstrdup(ref), xstrdup(id), xstrdup(i->config.created), i->size, i->standin};
 }
 
 static int ls_ref(const char *full, const char *id, struct sv json, void *arg) {
@@ -85,7 +87,8 @@ static int image_ls(int argc, char **argv) {
         {'q', "quiet", OPT_FLAG, &quiet, NULL, "ids only"},
         {0, "json", OPT_FLAG, &json, NULL, "one JSON object a line"},
     };
-    const struct opts o = {"image ls [options] [NAME]", "Lists the images of the store.", items, ELEMENTS(items)};
+    const struct opts o = {"image ls [options] [NAME]", "Lists the images of the store.", items,
+                           ELEMENTS(items)};
     struct cli_ctx c;
     int n, k = opts_begin(&o, argc, argv, &n);
     if (k >= 0)
@@ -124,7 +127,8 @@ static int image_ls(int argc, char **argv) {
     return fail_or(&c, r, &e);
 }
 
-/* --- inspect, history -------------------------------------------------------------------------- */
+/* --- inspect, history --------------------------------------------------------------------------
+ */
 
 static int find(struct cli_ctx *c, const char *name, struct image **ret, struct err *e) {
     int r = image_find(c->store, c->lease, name, ret, e);
@@ -170,7 +174,9 @@ static int inspect_one(struct cli_ctx *c, const char *name, struct json_w *w, st
 }
 
 static int image_inspect(int argc, char **argv) {
-    const struct opts o = no_opts("image inspect NAME...", "Shows images as JSON: what slipway knows, and their configuration.");
+    const struct opts o =
+        no_opts("image inspect NAME...",
+                "Shows images as JSON: what slipway knows, and their configuration.");
     struct cli_ctx c;
     struct err e = {0};
     int n, k = opts_begin(&o, argc, argv, &n), r = 0;
@@ -197,7 +203,9 @@ static int image_inspect(int argc, char **argv) {
 static int image_history(int argc, char **argv) {
     bool full = false;
     const struct opt items[] = {{0, "no-trunc", OPT_FLAG, &full, NULL, "whole commands"}};
-    const struct opts o = {"image history [options] NAME", "Shows how an image was made, newest step first.", items, ELEMENTS(items)};
+    const struct opts o = {"image history [options] NAME",
+                           "Shows how an image was made, newest step first.", items,
+                           ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
     struct image *i = NULL;
@@ -221,14 +229,15 @@ static int image_history(int argc, char **argv) {
         if (!x->empty_layer && layer > 0)
             (void)snap_get(c.store, i->layers.v[--layer], &info);
         buf_add_size(&size, info.size);
-        printf("%-20.19s  %9s  %.*s\n", x->created ? x->created : "", buf_str(&size), full ? INT32_MAX : 100,
-               x->created_by ? x->created_by : "");
+        printf("%-20.19s  %9s  %.*s\n", x->created ? x->created : "", buf_str(&size),
+               full ? INT32_MAX : 100, x->created_by ? x->created_by : "");
     }
     image_free(i);
     return fail_or(&c, r, &e);
 }
 
-/* --- tag, rm, save, load ----------------------------------------------------------------------- */
+/* --- tag, rm, save, load -----------------------------------------------------------------------
+ */
 
 static int image_tag_cmd(int argc, char **argv) {
     const struct opts o = no_opts("image tag NAME NEW-NAME", "Gives an image another name.");
@@ -253,8 +262,12 @@ static int image_tag_cmd(int argc, char **argv) {
 
 static int image_rm(int argc, char **argv) {
     bool force = false;
-    const struct opt items[] = {{'f', "force", OPT_FLAG, &force, NULL, "by id also when it has several names"}};
-    const struct opts o = {"image rm [options] NAME...", "Removes names, and with the last one the image. Space is freed by slipway prune.", items, ELEMENTS(items)};
+    const struct opt items[] = {
+        {'f', "force", OPT_FLAG, &force, NULL, "by id also when it has several names"}};
+    const struct opts o = {
+        "image rm [options] NAME...",
+        "Removes names, and with the last one the image. Space is freed by slipway prune.", items,
+        ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
     int n, k = opts_begin(&o, argc, argv, &n), r = 0;
@@ -288,14 +301,18 @@ static int image_save_cmd(int argc, char **argv) {
         {'o', "output", OPT_STR, &path, "FILE", "instead of the standard output"},
         {0, "oci", OPT_FLAG, &oci, NULL, "an OCI layout with compressed layers only"},
     };
-    const struct opts o = {"image save [options] NAME...", "Writes images to an archive that docker load, podman and skopeo read.", items, ELEMENTS(items)};
+    const struct opts o = {"image save [options] NAME...",
+                           "Writes images to an archive that docker load, podman and skopeo read.",
+                           items, ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
     int n, k = opts_begin(&o, argc, argv, &n), fd = 1, r;
     if (k >= 0)
         return k;
     if (n < 1 || (!path && isatty(1))) {
-        err_set(&e, ERR_USER, -EINVAL, n < 1 ? "image save needs the name of an image" : "an archive is not for the terminal");
+        err_set(&e, ERR_USER, -EINVAL,
+                n < 1 ? "image save needs the name of an image"
+                      : "an archive is not for the terminal");
         err_hint(&e, -EINVAL, "slipway image save -o FILE NAME");
         return cli_fail(&e);
     }
@@ -327,7 +344,10 @@ static int image_load_cmd(int argc, char **argv) {
         {'i', "input", OPT_STR, &path, "FILE", "instead of the standard input"},
         {'q', "quiet", OPT_FLAG, &quiet, NULL, "do not print names"},
     };
-    const struct opts o = {"image load [options]", "Reads images from an archive of docker save, podman save or an OCI layout.", items, ELEMENTS(items)};
+    const struct opts o = {
+        "image load [options]",
+        "Reads images from an archive of docker save, podman save or an OCI layout.", items,
+        ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
     struct strv names = {0};
@@ -335,7 +355,8 @@ static int image_load_cmd(int argc, char **argv) {
     if (k >= 0)
         return k;
     if (n > 0 || (!path && isatty(0))) {
-        err_set(&e, ERR_USER, -EINVAL, "image load reads an archive from -i FILE or the standard input");
+        err_set(&e, ERR_USER, -EINVAL,
+                "image load reads an archive from -i FILE or the standard input");
         return cli_fail(&e);
     }
     if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)

@@ -16,7 +16,8 @@
 int cmd_prune(int argc, char **argv);
 int cmd_system(int argc, char **argv);
 
-/* --- what is reachable ------------------------------------------------------------------------- */
+/* --- what is reachable -------------------------------------------------------------------------
+ */
 
 struct reach {
     struct store *s;
@@ -37,7 +38,8 @@ static void mark_json(struct reach *x, const struct json *j, unsigned depth) {
     } else if (s && is_id(s)) {
         x->mark(x->m, s);
     }
-    for (size_t i = 0; depth < 16 && (j->kind == JSON_ARRAY || j->kind == JSON_OBJECT) && i < j->n; i++)
+    for (size_t i = 0; depth < 16 && (j->kind == JSON_ARRAY || j->kind == JSON_OBJECT) && i < j->n;
+         i++)
         mark_json(x, j->items[i], depth + 1);
 }
 
@@ -62,7 +64,8 @@ static int reach(struct store *s, void (*mark)(void *m, const char *what), void 
     return r < 0 ? r : registry_reach(s, mark, m, NULL);
 }
 
-/* --- runs -------------------------------------------------------------------------------------- */
+/* --- runs --------------------------------------------------------------------------------------
+ */
 
 /* Logs of runs: the newest `keep` stay, and what a living run still writes. */
 static unsigned prune_runs(struct store *s, uint64_t keep, bool dry) {
@@ -119,7 +122,8 @@ int cmd_prune(int argc, char **argv) {
         {'f', "force", OPT_IGNORE, NULL, NULL, NULL},
     };
     const struct opts o = {"prune [options]",
-                           "Removes what no image, cache or running job needs: unnamed images, superseded copies, old logs.",
+                           "Removes what no image, cache or running job needs: unnamed images, "
+                           "superseded copies, old logs.",
                            items, ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
@@ -128,7 +132,8 @@ int cmd_prune(int argc, char **argv) {
     if (k >= 0)
         return k;
     if (n > 0 || (older && parse_days(older, &p.older_ns) < 0) || runs < 0) {
-        err_set(&e, ERR_USER, -EINVAL, n > 0 ? "prune takes no names" : "not an age: %s", older ? older : "");
+        err_set(&e, ERR_USER, -EINVAL, n > 0 ? "prune takes no names" : "not an age: %s",
+                older ? older : "");
         return cli_fail(&e);
     }
     if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "prune", .no_lease = true})) >= 0)
@@ -151,7 +156,8 @@ int cmd_prune(int argc, char **argv) {
     return r < 0 ? cli_fail(&e) : 0;
 }
 
-/* --- system df --------------------------------------------------------------------------------- */
+/* --- system df ---------------------------------------------------------------------------------
+ */
 
 static void df_line(const char *what, uint64_t n, uint64_t bytes) {
     _cleanup_buf_ struct buf b = BUF_SMALL;
@@ -167,7 +173,8 @@ static int count_image(const char *ref, const char *id, struct sv json, void *ar
 static int system_df(int argc, char **argv) {
     bool json = false;
     const struct opt items[] = {{0, "json", OPT_FLAG, &json, NULL, "as JSON"}};
-    const struct opts o = {"system df [options]", "Shows what the store holds.", items, ELEMENTS(items)};
+    const struct opts o = {"system df [options]", "Shows what the store holds.", items,
+                           ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
     struct store_usage u = {0};
@@ -184,13 +191,16 @@ static int system_df(int argc, char **argv) {
         printf("{\"path\":");
         _cleanup_buf_ struct buf b = BUF_SMALL;
         json_escape(&b, sv_from(store_path(c.store)));
-        printf("%s,\"images\":%llu,\"blobs\":{\"count\":%llu,\"bytes\":%llu},\"layers\":{\"count\":%llu,"
+        printf("%s,\"images\":%llu,\"blobs\":{\"count\":%llu,\"bytes\":%llu},\"layers\":{\"count\":"
+               "%llu,"
                "\"bytes\":%llu},\"trees\":{\"count\":%llu,\"bytes\":%llu}}\n",
                buf_str(&b), (unsigned long long)images, (unsigned long long)u.blobs,
-               (unsigned long long)u.blob_bytes, (unsigned long long)u.snaps, (unsigned long long)u.snap_bytes,
-               (unsigned long long)u.trees, (unsigned long long)u.tree_bytes);
+               (unsigned long long)u.blob_bytes, (unsigned long long)u.snaps,
+               (unsigned long long)u.snap_bytes, (unsigned long long)u.trees,
+               (unsigned long long)u.tree_bytes);
     } else if (r == 0) {
-        printf("%s: %llu images\n%-24s %8s  %10s\n", store_path(c.store), (unsigned long long)images, "", "COUNT", "SIZE");
+        printf("%s: %llu images\n%-24s %8s  %10s\n", store_path(c.store),
+               (unsigned long long)images, "", "COUNT", "SIZE");
         df_line("blobs (as pulled)", u.blobs, u.blob_bytes);
         df_line("layers (unpacked)", u.snaps, u.snap_bytes);
         df_line("copies of folders", u.trees, u.tree_bytes);
@@ -207,7 +217,8 @@ int cmd_system(int argc, char **argv) {
     if (streq(name, "prune"))
         return cmd_prune(argc - 1, argv + 1);
     if (streq(name, "--help") || streq(name, "-h")) {
-        puts("usage: slipway system COMMAND\n\n  df         what the store holds\n  prune      as slipway prune");
+        puts("usage: slipway system COMMAND\n\n  df         what the store holds\n  prune      as "
+             "slipway prune");
         return argc > 1 ? 0 : 2;
     }
     err_set(&e, ERR_USER, -EINVAL, "no such command: system %s", name);

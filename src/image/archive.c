@@ -13,7 +13,8 @@
 
 #define MAX_FILES 100000u
 
-/* --- saving ------------------------------------------------------------------------------------ */
+/* --- saving ------------------------------------------------------------------------------------
+ */
 
 struct save {
     struct store *s;
@@ -190,10 +191,15 @@ static int save_all(struct save *v, const char *const *refs, size_t n) {
     return r;
 }
 
-int image_save(struct store *s, struct lease *l, const char *const *refs, size_t n, bool oci, int out_fd,
-               struct err *e) {
-    struct save v = {.s = s, .l = l, .fd = out_fd, .oci = oci, .e = e,
-                     .index_text = BUF_MAX(16u << 20), .docker_text = BUF_MAX(16u << 20)};
+int image_save(struct store *s, struct lease *l, const char *const *refs, size_t n, bool oci,
+               int out_fd, struct err *e) {
+    struct save v = {.s = s,
+                     .l = l,
+                     .fd = out_fd,
+                     .oci = oci,
+                     .e = e,
+                     .index_text = BUF_MAX(16u << 20),
+                     .docker_text = BUF_MAX(16u << 20)};
     v.w = tar_writer_new(out, &v.fd);
     jw_init(&v.index, &v.index_text, 0);
     jw_obj(&v.index);
@@ -212,7 +218,8 @@ int image_save(struct store *s, struct lease *l, const char *const *refs, size_t
     return r;
 }
 
-/* --- loading ----------------------------------------------------------------------------------- */
+/* --- loading -----------------------------------------------------------------------------------
+ */
 
 struct file {
     char digest[DIGEST_LEN + 1];
@@ -327,7 +334,8 @@ static int register_image(struct loading *v, const char *config, const char *man
     if (r == 0)
         r = image_config_parse(buf_sv(&text), &c, v->e);
     if (r == 0 && c.diff_ids.n != n)
-        r = err_set(v->e, ERR_USER, -EINVAL, "the image names %zu layers, the archive %zu", c.diff_ids.n, n);
+        r = err_set(v->e, ERR_USER, -EINVAL, "the image names %zu layers, the archive %zu",
+                    c.diff_ids.n, n);
     for (size_t i = 0; r == 0 && i < n; i++) {
         struct snap_info info;
         r = layer_unpack(v->s, v->l, layers[i], c.diff_ids.v[i], &info, NULL, v->e);
@@ -354,12 +362,14 @@ static int load_docker(struct loading *v) {
     if (r == 0 && (list->kind != JSON_ARRAY || !list->n))
         r = err_set(v->e, ERR_USER, -EINVAL, "manifest.json names no image");
     for (size_t i = 0; r == 0 && i < list->n; i++) {
-        const struct json *layers = json_get(list->items[i], "Layers"), *tags = json_get(list->items[i], "RepoTags");
+        const struct json *layers = json_get(list->items[i], "Layers"),
+                          *tags = json_get(list->items[i], "RepoTags");
         const char *config = file_digest(v, json_get_str(list->items[i], "Config", ""));
         size_t n = layers ? layers->n : 0;
         const char **digests = ARENA_ARRAY(&a, const char *, n + 1);
         if (!config || n > MANIFEST_LAYERS)
-            return err_set(v->e, ERR_USER, -EINVAL, "the archive has no configuration for its image");
+            return err_set(v->e, ERR_USER, -EINVAL,
+                           "the archive has no configuration for its image");
         for (size_t k = 0; k < n; k++)
             if (!(digests[k] = file_digest(v, json_str(layers->items[k], ""))))
                 return err_set(v->e, ERR_USER, -ENOENT, "the archive lacks the layer %.200s",
@@ -374,7 +384,8 @@ static int load_docker(struct loading *v) {
 }
 
 /* The manifest for this machine below a descriptor. */
-static int pick(struct loading *v, struct arena *a, const char *digest, struct manifest *m, char found[DIGEST_LEN + 1]) {
+static int pick(struct loading *v, struct arena *a, const char *digest, struct manifest *m,
+                char found[DIGEST_LEN + 1]) {
     for (int depth = 0; depth < 4; depth++) {
         struct buf b = BUF_MAX(MANIFEST_MAX);
         int r = blob_read(v->s, digest, &b, v->e);
@@ -389,7 +400,8 @@ static int pick(struct loading *v, struct arena *a, const char *digest, struct m
         }
         const struct descriptor *d = manifest_pick(m, "linux", platform_arch(), platform_variant());
         if (!d)
-            return err_set(v->e, ERR_NOTFOUND, -ENOENT, "the archive has no image for linux/%s", platform_arch());
+            return err_set(v->e, ERR_NOTFOUND, -ENOENT, "the archive has no image for linux/%s",
+                           platform_arch());
         digest = d->digest;
     }
     return err_set(v->e, ERR_LIMIT, -ELOOP, "indexes in the archive are nested too deeply");
@@ -404,7 +416,8 @@ static int load_oci(struct loading *v) {
     _cleanup_buf_ struct buf b = BUF_MAX(MANIFEST_MAX);
     struct manifest index;
     const char *at = file_digest(v, "index.json");
-    int r = at ? blob_read(v->s, at, &b, v->e) : err_set(v->e, ERR_USER, -EINVAL, "neither an OCI layout nor a docker archive");
+    int r = at ? blob_read(v->s, at, &b, v->e)
+               : err_set(v->e, ERR_USER, -EINVAL, "neither an OCI layout nor a docker archive");
     if (r == 0)
         r = manifest_parse(&a, buf_sv(&b), &index, v->e);
     if (r == 0 && (index.kind != MANIFEST_INDEX || !index.n))
@@ -431,7 +444,8 @@ static int load_oci(struct loading *v) {
 }
 
 int image_load(struct store *s, struct lease *l, int in_fd, struct strv *ret_names, struct err *e) {
-    struct loading v = {.s = s, .l = l, .names = ret_names, .e = e, .files = {.free_value = file_free}};
+    struct loading v = {
+        .s = s, .l = l, .names = ret_names, .e = e, .files = {.free_value = file_free}};
     int r = read_archive(&v, in_fd);
     if (r == 0)
         r = file_digest(&v, "manifest.json") ? load_docker(&v) : load_oci(&v);

@@ -39,7 +39,8 @@ void export_manifest(const struct image *i, const struct export_layer *layers, u
     jw_end_obj(&w);
 }
 
-/* --- compressing ------------------------------------------------------------------------------- */
+/* --- compressing -------------------------------------------------------------------------------
+ */
 
 struct packing {
     struct compressor *c;
@@ -129,7 +130,8 @@ static int compressed(struct store *s, struct lease *l, const char *snap, bool z
     return r < 0 ? err_errno(e, r, "look for the blob of layer %s", diff_id) : 0;
 }
 
-/* --- the image --------------------------------------------------------------------------------- */
+/* --- the image ---------------------------------------------------------------------------------
+ */
 
 /* A pulled image whose blobs are all there still: as it was. */
 static int as_pulled(struct store *s, struct lease *l, const struct image *i, struct buf *text,
@@ -181,8 +183,8 @@ static int make(struct store *s, struct lease *l, const struct image *i, bool zs
 }
 
 int image_export(struct store *s, struct lease *l, const char *id, bool zstd,
-                 const struct image_progress *p, char manifest[DIGEST_LEN + 1], struct buf *ret_manifest,
-                 uint64_t *ret_total, struct err *e) {
+                 const struct image_progress *p, char manifest[DIGEST_LEN + 1],
+                 struct buf *ret_manifest, uint64_t *ret_total, struct err *e) {
     _cleanup_image_ struct image *i = NULL;
     _cleanup_buf_ struct buf text = BUF_MAX(MANIFEST_MAX);
     char digest[DIGEST_LEN + 1];

@@ -9,4 +9,5 @@ struct export_layer {
     enum codec codec;
 };
 /* The OCI manifest; layers: as many as i has. */
-void export_manifest(const struct image *i, const struct export_layer *layers, uint64_t config_size, struct buf *b);
+void export_manifest(const struct image *i, const struct export_layer *layers, uint64_t config_size,
+                     struct buf *b);

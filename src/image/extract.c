@@ -132,7 +132,8 @@ static int make_room(struct extract *x, int at, const char *name) {
     return r < 0 ? r : is_whiteout(&st);
 }
 
-/* --- metadata ---------------------------------------------------------------------------------- */
+/* --- metadata ----------------------------------------------------------------------------------
+ */
 
 static struct timespec time_of(const struct tar_entry *en) {
     return (struct timespec){en->mtime, en->mtime_ns};
@@ -167,7 +168,8 @@ static int xattrs(struct extract *x, int fd, const struct tar_entry *en) {
     return 0;
 }
 
-/* --- the kinds of entries ---------------------------------------------------------------------- */
+/* --- the kinds of entries ----------------------------------------------------------------------
+ */
 
 static int write_data(struct extract *x, int fd, const struct tar_entry *en) {
     uint64_t done = 0;
@@ -186,7 +188,9 @@ static int write_data(struct extract *x, int fd, const struct tar_entry *en) {
         if (r < 0)
             return failed(x, r, en->path);
     }
-    return done == en->size ? 0 : err_set(x->e, ERR_NET, -EBADMSG, "the layer is damaged at %.200s", en->path);
+    return done == en->size
+               ? 0
+               : err_set(x->e, ERR_NET, -EBADMSG, "the layer is damaged at %.200s", en->path);
 }
 
 static int make_file(struct extract *x, int at, const char *name, const struct tar_entry *en) {
@@ -312,7 +316,8 @@ static int make_fifo(struct extract *x, int at, const char *name, const struct t
     return r;
 }
 
-/* --- whiteouts --------------------------------------------------------------------------------- */
+/* --- whiteouts ---------------------------------------------------------------------------------
+ */
 
 static int opaque_dir(struct extract *x, int at, const char *name, const char *path) {
     _cleanup_close_ int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -333,7 +338,8 @@ static int whiteout(struct extract *x, int at, const char *name, const char *pat
     return 0;
 }
 
-/* --- all together ------------------------------------------------------------------------------ */
+/* --- all together ------------------------------------------------------------------------------
+ */
 
 static int root_entry(struct extract *x, const struct tar_entry *en) {
     if (en->type != TAR_DIR)

@@ -36,8 +36,8 @@ int layer_blob_get(struct store *s, struct lease *l, const char *diff_id, const 
     return 1;
 }
 
-int layer_blob_put(struct store *s, const char *diff_id, const char *kind, const struct layer_blob *b,
-                   struct err *e) {
+int layer_blob_put(struct store *s, const char *diff_id, const char *kind,
+                   const struct layer_blob *b, struct err *e) {
     _cleanup_buf_ struct buf text = BUF_SMALL;
     _cleanup_free_ char *key = xasprintf("%s:%s", diff_id, kind);
     struct json_w w;
@@ -90,8 +90,8 @@ static int run_unpack(struct store *s, int blob, int fs, struct watch *w, struct
 
 /* A layer's tar cannot always be made again byte for byte from its files, so what it came from is
  * remembered: a push of an image built on it sends that. */
-static int remember_blob(struct store *s, int fd, const char *blob, const char *diff_id, uint64_t size,
-                         struct err *e) {
+static int remember_blob(struct store *s, int fd, const char *blob, const char *diff_id,
+                         uint64_t size, struct err *e) {
     struct layer_blob b = {.size = size, .codec = CODEC_NONE};
     uint8_t magic[4] = {0};
     if (pread(fd, magic, sizeof magic, 0) < 0)
@@ -156,7 +156,8 @@ int layer_unpack(struct store *s, struct lease *l, const char *blob, const char 
     return r < 0 ? err_wrap(e, r, "layer %.19s", diff_id) : 0;
 }
 
-int layer_tar(struct store *s, const char *snap_id, int64_t clamp_mtime, int out_fd, struct err *e) {
+int layer_tar(struct store *s, const char *snap_id, int64_t clamp_mtime, int out_fd,
+              struct err *e) {
     struct keeper *k;
     char clamp[24];
     int r = store_keeper(s, &k, e);
@@ -227,8 +228,8 @@ static int hash_sink(void *arg, const void *p, size_t n) {
     return 0;
 }
 
-int layer_diff_id(struct store *s, const char *snap_id, char diff_id[DIGEST_LEN + 1], uint64_t *ret_size,
-                  struct err *e) {
+int layer_diff_id(struct store *s, const char *snap_id, char diff_id[DIGEST_LEN + 1],
+                  uint64_t *ret_size, struct err *e) {
     struct snap_info info;
     int r = snap_get(s, snap_id, &info);
     if (r <= 0)

@@ -15,5 +15,7 @@ struct layer_blob {
     uint64_t size;
     enum codec codec;
 };
-int layer_blob_get(struct store *s, struct lease *l, const char *diff_id, const char *kind, struct layer_blob *ret);
-int layer_blob_put(struct store *s, const char *diff_id, const char *kind, const struct layer_blob *b, struct err *e);
+int layer_blob_get(struct store *s, struct lease *l, const char *diff_id, const char *kind,
+                   struct layer_blob *ret);
+int layer_blob_put(struct store *s, const char *diff_id, const char *kind,
+                   const struct layer_blob *b, struct err *e);

@@ -16,7 +16,7 @@ struct ring {
     pthread_mutex_t lock;
     pthread_cond_t cond;
     uint8_t *data[SLOTS];
-    ssize_t n[SLOTS]; /* 0: end, negative: error */
+    ssize_t n[SLOTS];    /* 0: end, negative: error */
     unsigned head, tail; /* written, read */
     size_t used;         /* of the slot at tail */
     bool stop;
@@ -74,7 +74,8 @@ static ssize_t consume(void *arg, void *p, size_t want) {
     return (ssize_t)k;
 }
 
-static int unpack(struct ring *g, const struct extract_options *o, struct extract_stats *st, struct err *e) {
+static int unpack(struct ring *g, const struct extract_options *o, struct extract_stats *st,
+                  struct err *e) {
     struct tar_reader *t = tar_reader_new(consume, g);
     int r = layer_extract(t, 4, o, st, e);
     tar_reader_free(t);
@@ -84,7 +85,8 @@ static int unpack(struct ring *g, const struct extract_options *o, struct extrac
     while (r == 0 && k > 0)
         k = consume(g, rest, sizeof rest);
     if (r == 0 && k < 0)
-        r = err_set(e, k == -EFBIG ? ERR_LIMIT : ERR_NET, (int)k, "the layer is damaged: %s", strerror((int)-k));
+        r = err_set(e, k == -EFBIG ? ERR_LIMIT : ERR_NET, (int)k, "the layer is damaged: %s",
+                    strerror((int)-k));
     return r;
 }
 

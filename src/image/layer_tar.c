@@ -54,7 +54,8 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* --- extended attributes ----------------------------------------------------------------------- */
+/* --- extended attributes -----------------------------------------------------------------------
+ */
 
 static bool wanted_xattr(const char *name) {
     return (startswith(name, "user.") && !startswith(name, "user.overlay.")) ||
@@ -92,8 +93,8 @@ static int xattrs(struct maker *m, int fd, struct tar_entry *en) {
     if (!buf_ok(&m->xattr_text))
         return -E2BIG;
     for (size_t i = 0; i < count; i++)
-        en->xattrs[i] = (struct tar_xattr){m->xattr_text.p + at[i][0],
-                                           {m->xattr_text.p + at[i][1], at[i][2]}};
+        en->xattrs[i] =
+            (struct tar_xattr){m->xattr_text.p + at[i][0], {m->xattr_text.p + at[i][1], at[i][2]}};
     en->n_xattrs = count;
     return 0;
 }
@@ -103,11 +104,17 @@ static bool is_opaque(int fd) {
     return fgetxattr(fd, "user.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
 }
 
-/* --- entries ----------------------------------------------------------------------------------- */
+/* --- entries -----------------------------------------------------------------------------------
+ */
 
-static void head(const struct maker *m, struct tar_entry *en, const char *path, const struct stat *st) {
-    *en = (struct tar_entry){.path = path, .link = "", .mode = st->st_mode & 07777, .uid = st->st_uid,
-                             .gid = st->st_gid, .mtime = st->st_mtim.tv_sec};
+static void head(const struct maker *m, struct tar_entry *en, const char *path,
+                 const struct stat *st) {
+    *en = (struct tar_entry){.path = path,
+                             .link = "",
+                             .mode = st->st_mode & 07777,
+                             .uid = st->st_uid,
+                             .gid = st->st_gid,
+                             .mtime = st->st_mtim.tv_sec};
     if (m->clamp >= 0 && en->mtime > m->clamp)
         en->mtime = m->clamp;
 }
@@ -117,7 +124,8 @@ static int put(struct maker *m, const struct tar_entry *en) {
     return r < 0 ? failed(m, r, en->path) : 0;
 }
 
-static int put_file(struct maker *m, int dir, const char *name, const char *path, const struct stat *st) {
+static int put_file(struct maker *m, int dir, const char *name, const char *path,
+                    const struct stat *st) {
     struct tar_entry en;
     head(m, &en, path, st);
     if (st->st_nlink > 1) {
@@ -147,7 +155,8 @@ static int put_file(struct maker *m, int dir, const char *name, const char *path
     return r;
 }
 
-static int put_link(struct maker *m, int dir, const char *name, const char *path, const struct stat *st) {
+static int put_link(struct maker *m, int dir, const char *name, const char *path,
+                    const struct stat *st) {
     struct tar_entry en;
     char target[4097];
     ssize_t n = readlinkat(dir, name, target, sizeof target - 1);
@@ -163,13 +172,14 @@ static int put_link(struct maker *m, int dir, const char *name, const char *path
 
 /* What hides a name of the layers below: an empty file, always the same. */
 static int put_whiteout(struct maker *m, const char *dir, const char *name) {
-    _cleanup_free_ char *path = dir[0] ? xasprintf("%s/.wh.%s", dir, name) : xasprintf(".wh.%s", name);
+    _cleanup_free_ char *path =
+        dir[0] ? xasprintf("%s/.wh.%s", dir, name) : xasprintf(".wh.%s", name);
     struct tar_entry en = {.type = TAR_FILE, .path = path, .link = "", .mode = 0644};
     return put(m, &en);
 }
 
-static int put_dir(struct maker *m, int dir, const char *name, struct buf *path, const struct stat *st,
-                   unsigned depth);
+static int put_dir(struct maker *m, int dir, const char *name, struct buf *path,
+                   const struct stat *st, unsigned depth);
 
 static int put_entry(struct maker *m, int dir, const char *name, struct buf *path, unsigned depth) {
     struct stat st;
@@ -245,7 +255,8 @@ static int put_children(struct maker *m, int fd, struct buf *path, unsigned dept
     for (size_t i = 0; i < names.n && r == 0; i++) {
         /* A file of that name would hide another where the layer is unpacked. */
         if (startswith(names.v[i], ".wh."))
-            return err_set(&m->e, ERR_USER, -EINVAL, "a layer cannot hold a file named %s", names.v[i]);
+            return err_set(&m->e, ERR_USER, -EINVAL, "a layer cannot hold a file named %s",
+                           names.v[i]);
         if (base)
             buf_addc(path, '/');
         buf_adds(path, names.v[i]);
@@ -257,8 +268,8 @@ static int put_children(struct maker *m, int fd, struct buf *path, unsigned dept
     return r;
 }
 
-static int put_dir(struct maker *m, int dir, const char *name, struct buf *path, const struct stat *st,
-                   unsigned depth) {
+static int put_dir(struct maker *m, int dir, const char *name, struct buf *path,
+                   const struct stat *st, unsigned depth) {
     struct tar_entry en;
     if (depth >= MAX_DEPTH)
         return err_set(&m->e, ERR_LIMIT, -ELOOP, "folders in the layer are nested too deeply");
@@ -275,7 +286,8 @@ static int put_dir(struct maker *m, int dir, const char *name, struct buf *path,
 
 int ns_layer_tar(int argc, char **argv) {
     struct maker m = {.clamp = argc > 1 ? atoll(argv[1]) : -1,
-                      .links = {.free_value = free}, .xattr_text = BUF_MAX(1u << 20)};
+                      .links = {.free_value = free},
+                      .xattr_text = BUF_MAX(1u << 20)};
     struct buf path = BUF_MAX(65536);
     m.out = xmalloc(OUT_SIZE);
     m.w = tar_writer_new(sink, &m);

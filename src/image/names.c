@@ -20,7 +20,8 @@ void image_freep(struct image **i) {
     image_free(*i);
 }
 
-static int record(struct store *s, const char *ns, const char *key, struct arena *a, struct json **ret) {
+static int record(struct store *s, const char *ns, const char *key, struct arena *a,
+                  struct json **ret) {
     _cleanup_buf_ struct buf b = BUF_LARGE;
     int r = rec_get(s, ns, key, &b);
     if (r != 1)
@@ -29,7 +30,8 @@ static int record(struct store *s, const char *ns, const char *key, struct arena
     return r < 0 ? r : 1;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading -----------------------------------------------------------------------------------
+ */
 
 /* Leases and looks for one thing; -ENOENT when it is gone. */
 static int hold_snap(struct store *s, struct lease *l, const char *id, struct snap_info *ret) {
@@ -41,7 +43,8 @@ static int hold_snap(struct store *s, struct lease *l, const char *id, struct sn
     return r == 1 ? 0 : r == 0 ? -ENOENT : r;
 }
 
-static int load(struct store *s, struct lease *l, const char *id, struct image **ret, struct err *e) {
+static int load(struct store *s, struct lease *l, const char *id, struct image **ret,
+                struct err *e) {
     _cleanup_arena_ struct arena a = {0};
     _cleanup_buf_ struct buf text = BUF_MAX(8u << 20);
     _cleanup_image_ struct image *i = NULL;
@@ -188,7 +191,8 @@ static int by_ref(struct store *s, const char *name, char id[DIGEST_LEN + 1], st
     return r;
 }
 
-int image_find(struct store *s, struct lease *l, const char *name, struct image **ret, struct err *e) {
+int image_find(struct store *s, struct lease *l, const char *name, struct image **ret,
+               struct err *e) {
     char id[DIGEST_LEN + 1];
     _cleanup_buf_ struct buf full = BUF_SMALL;
     int r = by_ref(s, name, id, &full);
@@ -205,10 +209,11 @@ int image_find(struct store *s, struct lease *l, const char *name, struct image 
     return r;
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing -----------------------------------------------------------------------------------
+ */
 
-int image_register(struct store *s, const char *id, const char *manifest, const struct strv *layer_snaps,
-                   const char *standin_note, struct err *e) {
+int image_register(struct store *s, const char *id, const char *manifest,
+                   const struct strv *layer_snaps, const char *standin_note, struct err *e) {
     _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
     struct json_w w;
     if (!blob_has(s, id))
@@ -222,7 +227,8 @@ int image_register(struct store *s, const char *id, const char *manifest, const 
     for (size_t i = 0; i < layer_snaps->n; i++) {
         struct snap_info info;
         if (snap_get(s, layer_snaps->v[i], &info) != 1)
-            return err_set(e, ERR_INTERNAL, -ENOENT, "layer %s is not in the store", layer_snaps->v[i]);
+            return err_set(e, ERR_INTERNAL, -ENOENT, "layer %s is not in the store",
+                           layer_snaps->v[i]);
         jw_str(&w, layer_snaps->v[i]);
     }
     jw_end_arr(&w);
@@ -345,7 +351,8 @@ int image_remove(struct store *s, const char *name, bool force, struct strv *sai
     return r < 0 && e && !e->msg[0] ? err_errno(e, r, "remove %s", name) : r;
 }
 
-/* --- what is reachable ------------------------------------------------------------------------- */
+/* --- what is reachable -------------------------------------------------------------------------
+ */
 
 struct marker {
     struct store *s;
@@ -385,8 +392,8 @@ static void mark_manifest(struct marking *k, const char *digest, unsigned depth)
         }
 }
 
-void image_mark_manifest(struct store *s, const char *digest, void (*mark)(void *m, const char *what),
-                         void *m) {
+void image_mark_manifest(struct store *s, const char *digest,
+                         void (*mark)(void *m, const char *what), void *m) {
     struct marking k = {s, mark, m, {0}};
     mark_manifest(&k, digest, 0);
     map_done(&k.seen);

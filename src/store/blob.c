@@ -107,7 +107,8 @@ static int publish(struct blob_writer *w, const char *digest) {
     return r;
 }
 
-int blob_commit(struct blob_writer *w, const char *expect, char digest[DIGEST_LEN + 1], struct err *e) {
+int blob_commit(struct blob_writer *w, const char *expect, char digest[DIGEST_LEN + 1],
+                struct err *e) {
     uint8_t raw[32];
     char found[DIGEST_LEN + 1];
     int r = w->failed;

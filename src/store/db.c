@@ -42,7 +42,8 @@ static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS rec(ns TEXT NOT NULL, key TEXT NOT NULL, json TEXT NOT NULL,"
     " PRIMARY KEY(ns, key)) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT "
+    "ROWID;"
     "CREATE TABLE IF NOT EXISTS snap(id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE,"
     " diff_id TEXT NOT NULL, size INTEGER NOT NULL, files INTEGER NOT NULL, boot TEXT NOT NULL,"
     " made INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
@@ -58,16 +59,18 @@ void db_lock_done(pthread_mutex_t **m) {
 
 int db_error(struct store *s, struct err *e, const char *what) {
     int code = s->db ? sqlite3_errcode(s->db) & 0xff : SQLITE_NOMEM;
-    int r = code == SQLITE_FULL       ? -ENOSPC
-            : code == SQLITE_READONLY ? -EROFS
-            : code == SQLITE_BUSY || code == SQLITE_LOCKED ? -EBUSY
-            : code == SQLITE_PERM || code == SQLITE_CANTOPEN ? -EACCES
+    int r = code == SQLITE_FULL                               ? -ENOSPC
+            : code == SQLITE_READONLY                         ? -EROFS
+            : code == SQLITE_BUSY || code == SQLITE_LOCKED    ? -EBUSY
+            : code == SQLITE_PERM || code == SQLITE_CANTOPEN  ? -EACCES
             : code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? -EUCLEAN
                                                               : -EIO;
-    err_set(e, code == SQLITE_FULL || code == SQLITE_READONLY || r == -EACCES ? ERR_ENV : ERR_INTERNAL,
+    err_set(e,
+            code == SQLITE_FULL || code == SQLITE_READONLY || r == -EACCES ? ERR_ENV : ERR_INTERNAL,
             r, "%s: records.db: %s", what, s->db ? sqlite3_errmsg(s->db) : "out of memory");
     if (r == -EUCLEAN)
-        err_hint(e, r, "the records of this store are damaged: move %s away and start anew", s->path);
+        err_hint(e, r, "the records of this store are damaged: move %s away and start anew",
+                 s->path);
     return r;
 }
 
@@ -86,16 +89,16 @@ static int version(struct store *s) {
 static int drop_unsynced(struct store *s, struct err *e) {
     bool any = false;
     sqlite3_stmt *st = NULL;
-    if (sqlite3_prepare_v2(s->db, "SELECT 1 FROM snap WHERE boot <> '' AND boot <> ?1 LIMIT 1", -1, &st,
-                           NULL) == SQLITE_OK) {
+    if (sqlite3_prepare_v2(s->db, "SELECT 1 FROM snap WHERE boot <> '' AND boot <> ?1 LIMIT 1", -1,
+                           &st, NULL) == SQLITE_OK) {
         bind_text(st, 1, s->boot);
         any = sqlite3_step(st) == SQLITE_ROW;
     }
     sqlite3_finalize(st);
     if (!any)
         return 0;
-    if (sqlite3_prepare_v2(s->db, "DELETE FROM snap WHERE boot <> '' AND boot <> ?1", -1, &st, NULL) ==
-        SQLITE_OK)
+    if (sqlite3_prepare_v2(s->db, "DELETE FROM snap WHERE boot <> '' AND boot <> ?1", -1, &st,
+                           NULL) == SQLITE_OK)
         bind_text(st, 1, s->boot);
     int k = st ? sqlite3_step(st) : SQLITE_ERROR;
     sqlite3_finalize(st);
@@ -116,14 +119,16 @@ int db_open(struct store *s, struct err *e) {
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
     int v = version(s);
     if (v > SCHEMA) {
-        err_set(e, ERR_ENV, -EPROTO, "%s was made by a newer slipway (records version %d)", s->path, v);
+        err_set(e, ERR_ENV, -EPROTO, "%s was made by a newer slipway (records version %d)", s->path,
+                v);
         return err_hint(e, -EPROTO, "use that slipway, or another folder through SLIPWAY_STATE");
     }
     if (v < 0)
         return db_error(s, e, "open");
     /* The journal mode is kept in the file: asked for once. */
-    if (v < SCHEMA && (sqlite3_exec(s->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL) != SQLITE_OK ||
-                       sqlite3_exec(s->db, schema, NULL, NULL, NULL) != SQLITE_OK))
+    if (v < SCHEMA &&
+        (sqlite3_exec(s->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL) != SQLITE_OK ||
+         sqlite3_exec(s->db, schema, NULL, NULL, NULL) != SQLITE_OK))
         return db_error(s, e, "prepare");
     if (sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL) != SQLITE_OK)
         return db_error(s, e, "prepare");
@@ -206,7 +211,9 @@ int rec_get(struct store *s, const char *ns, const char *key, struct buf *json) 
         return db_error(s, NULL, "record");
     bind_text(st, 1, ns);
     bind_text(st, 2, key);
-    int k = sqlite3_step(st), r = k == SQLITE_ROW ? 1 : k == SQLITE_DONE ? 0 : db_error(s, NULL, "record");
+    int k = sqlite3_step(st), r = k == SQLITE_ROW    ? 1
+                                  : k == SQLITE_DONE ? 0
+                                                     : db_error(s, NULL, "record");
     if (r == 1 && json)
         buf_add(json, sqlite3_column_text(st, 0), (size_t)sqlite3_column_bytes(st, 0));
     sqlite3_reset(st);

@@ -33,12 +33,14 @@ int lease_new(struct store *s, const char *what, struct lease **ret, struct err 
     l->fd = openat(s->lease, tmp, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
     if (l->fd < 0)
         r = -errno;
-    /* Waits: a sweep that has just seen the file may hold it for a moment, to find that it is young. */
+    /* Waits: a sweep that has just seen the file may hold it for a moment, to find that it is
+     * young. */
     while (r == 0 && flock(l->fd, LOCK_EX) < 0)
         r = errno == EINTR ? 0 : -errno;
     if (r == 0) {
         _cleanup_buf_ struct buf b = BUF_SMALL;
-        buf_addf(&b, "# %d %llu %s\n", (int)getpid(), (unsigned long long)now_real(), what ? what : "");
+        buf_addf(&b, "# %d %llu %s\n", (int)getpid(), (unsigned long long)now_real(),
+                 what ? what : "");
         r = fd_write_all(l->fd, buf_str(&b), b.n);
     }
     if (r == 0 && renameat(s->lease, tmp, s->lease, l->id) < 0)
@@ -100,7 +102,8 @@ int lease_use(struct lease *l, const char *what) {
     return r;
 }
 
-/* --- sweeping ---------------------------------------------------------------------------------- */
+/* --- sweeping ----------------------------------------------------------------------------------
+ */
 
 /* Ends what lives in a cgroup of ours and removes it, with those below. */
 static void drop_cgroup(const char *path, unsigned depth) {

@@ -168,7 +168,8 @@ static int each_blob(struct store *s, blob_fn fn, void *arg) {
         }
         for (struct dirent *b; r == 0 && (b = readdir(sub));) {
             struct stat st;
-            if (strlen(b->d_name) == 64 && fstatat(dirfd(sub), b->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            if (strlen(b->d_name) == 64 &&
+                fstatat(dirfd(sub), b->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
                 r = fn(dirfd(sub), b->d_name, &st, arg);
         }
         closedir(sub);

@@ -19,7 +19,8 @@ static uint64_t ts(struct timespec t) {
  * (the kernel's clock ticks at 4 to 10 ms; some file systems know seconds only) is never taken as
  * unchanged. */
 void rec_stat(struct index_rec *r, const struct stat *st, uint64_t start_ns) {
-    uint64_t margin = st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0 ? 2000000000u : 20000000u;
+    uint64_t margin =
+        st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0 ? 2000000000u : 20000000u;
     r->size = (uint64_t)st->st_size;
     r->mtime = ts(st->st_mtim);
     r->ctime = ts(st->st_ctim);
@@ -116,7 +117,8 @@ static int walk(struct scan *sc, int fd, struct buf *rel, unsigned depth) {
                 if (sub < 0 || depth >= MAX_DEPTH) {
                     int k = sub < 0 ? -errno : -ELOOP;
                     fd_close(sub);
-                    r = err_set(sc->e, ERR_USER, k, "cannot read %s: %s", buf_str(rel), strerror(-k));
+                    r = err_set(sc->e, ERR_USER, k, "cannot read %s: %s", buf_str(rel),
+                                strerror(-k));
                 } else {
                     r = walk(sc, sub, rel, depth + 1);
                 }
@@ -127,12 +129,13 @@ static int walk(struct scan *sc, int fd, struct buf *rel, unsigned depth) {
     return r;
 }
 
-/* --- a given list ------------------------------------------------------------------------------ */
+/* --- a given list ------------------------------------------------------------------------------
+ */
 
 struct list {
     struct scan *sc;
-    int src, dir;     /* dir: of `dir_name` */
-    char *dir_name;   /* "" = src itself */
+    int src, dir;   /* dir: of `dir_name` */
+    char *dir_name; /* "" = src itself */
     struct map seen;
 };
 
@@ -147,7 +150,8 @@ static bool plain(const char *path) {
 }
 
 static int open_beneath(int src, const char *path, int flags) {
-    return fs_open_in(src, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+    return fs_open_in(src, path, flags, 0,
+                      RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 /* Records the folders above an entry that were not there yet. 1 when one of them is gone (or is
@@ -186,7 +190,9 @@ static int list_one(struct list *l, const char *path) {
     if (!l->dir_name || !sv_eqs(dir, l->dir_name)) {
         int r = parents(l, dir);
         if (r)
-            return r < 0 ? err_set(l->sc->e, ERR_USER, r, "cannot look at %s: %s", path, strerror(-r)) : 0;
+            return r < 0
+                       ? err_set(l->sc->e, ERR_USER, r, "cannot look at %s: %s", path, strerror(-r))
+                       : 0;
         free(l->dir_name);
         l->dir_name = sv_dup(dir);
         fd_close(l->dir);

@@ -127,8 +127,8 @@ static int add_row(struct store *s, const char *id, const struct snap_info *info
     return r < 0 ? db_error(s, e, "snapshot") : r == 0 ? -EAGAIN : 0;
 }
 
-int snap_commit(struct store *s, const char *id, const struct snap_info *info, struct snap_info *ret,
-                struct err *e) {
+int snap_commit(struct store *s, const char *id, const struct snap_info *info,
+                struct snap_info *ret, struct err *e) {
     struct snap_info found;
     if (!id_valid(id) || !info->key[0] || !fs_exists(s->snap, id))
         return err_set(e, ERR_INTERNAL, -EINVAL, "snapshot %s cannot be published", id);
@@ -146,7 +146,8 @@ int snap_commit(struct store *s, const char *id, const struct snap_info *info, s
     return 0;
 }
 
-int snap_set_diff_id(struct store *s, const char *id, const char *diff_id, uint64_t size, struct err *e) {
+int snap_set_diff_id(struct store *s, const char *id, const char *diff_id, uint64_t size,
+                     struct err *e) {
     DB_SCOPE(s);
     sqlite3_stmt *st = db_stmt(s, SQL_SNAP_DIFF);
     if (!st)

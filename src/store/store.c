@@ -90,7 +90,8 @@ void store_close(struct store *s) {
     db_close(s);
     tree_indexes_free(s);
     keeper_free(s->keeper);
-    int *fds[] = {&s->dir, &s->blobs, &s->snap, &s->tree, &s->scratch, &s->lease, &s->locks, &s->gc};
+    int *fds[] = {&s->dir,     &s->blobs, &s->snap,  &s->tree,
+                  &s->scratch, &s->lease, &s->locks, &s->gc};
     for (size_t i = 0; i < ELEMENTS(fds); i++)
         fd_close(*fds[i]);
     pthread_mutex_destroy(&s->lock);
@@ -159,10 +160,11 @@ static int map_load(struct store *s, struct err *e) {
         return r;
     map_format(&found, &now);
     if (old_ok && !sv_eq(buf_sv(&was), buf_sv(&now))) {
-        err_set(e, ERR_ENV, -EPERM, "the files in %s belong to other subordinate ids than yours now",
-                s->path);
-        return err_hint(e, -EPERM, "put the old ranges back into /etc/subuid and /etc/subgid, or set "
-                                   "SLIPWAY_STATE to a new folder");
+        err_set(e, ERR_ENV, -EPERM,
+                "the files in %s belong to other subordinate ids than yours now", s->path);
+        return err_hint(e, -EPERM,
+                        "put the old ranges back into /etc/subuid and /etc/subgid, or set "
+                        "SLIPWAY_STATE to a new folder");
     }
     if (!old_ok) {
         r = fs_write(s->dir, "idmap", buf_sv(&now), 0600, true, e);

@@ -46,7 +46,8 @@ static bool same(const struct index_rec *a, const struct index_rec *b) {
            a->mtime == b->mtime && a->ctime == b->ctime && a->mode == b->mode;
 }
 
-/* --- one entry --------------------------------------------------------------------------------- */
+/* --- one entry ---------------------------------------------------------------------------------
+ */
 
 static int copy_small(int from, int to, uint64_t size, uint64_t *done) {
     char chunk[65536];
@@ -93,10 +94,12 @@ static int copy_file(struct update *u, struct index_rec *r, const char *path) {
     int k = 1;
     r->check = 0;
     for (unsigned tries = 0; k == 1; tries++) {
-        _cleanup_close_ int from = fs_open_in(u->src, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, BENEATH);
+        _cleanup_close_ int from =
+            fs_open_in(u->src, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, BENEATH);
         if (from < 0)
             return err_set(u->e, ERR_USER, from, "cannot read %s: %s", path, strerror(-from));
-        _cleanup_close_ int to = openat(u->fs, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        _cleanup_close_ int to =
+            openat(u->fs, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (to < 0)
             return err_errno(u->e, -errno, "copy %s", path);
         k = copy_bytes(u, from, to, r);
@@ -136,14 +139,16 @@ static int copy_link(struct update *u, const struct index_rec *r, const char *pa
 }
 
 static int make_dir(struct update *u, const char *path) {
-    if (mkdirat(u->fs, path, 0700) < 0 || (u->chown && fchownat(u->fs, path, u->uid, u->gid, 0) < 0))
+    if (mkdirat(u->fs, path, 0700) < 0 ||
+        (u->chown && fchownat(u->fs, path, u->uid, u->gid, 0) < 0))
         return err_errno(u->e, -errno, "make the folder %s", path);
     return 0;
 }
 
 static int make_entry(struct update *u, struct index_rec *r, const char *path) {
-    return S_ISDIR(r->mode) ? make_dir(u, path) : S_ISLNK(r->mode) ? copy_link(u, r, path)
-                                                                   : copy_file(u, r, path);
+    return S_ISDIR(r->mode)   ? make_dir(u, path)
+           : S_ISLNK(r->mode) ? copy_link(u, r, path)
+                              : copy_file(u, r, path);
 }
 
 static void keep_digest(struct index_rec *r, const struct index_rec *old) {
@@ -168,14 +173,16 @@ static struct index_rec *old_of(const struct update *u, const struct index_rec *
     return u->prev ? index_find(u->prev, sv_n(scan_path(&u->sc, r), r->path_len)) : NULL;
 }
 
-/* --- whole generations ------------------------------------------------------------------------- */
+/* --- whole generations -------------------------------------------------------------------------
+ */
 
 static int fill_new(struct update *u) {
     for (size_t i = 0; i < u->sc.n; i++) {
         struct index_rec *r = &u->sc.recs[i];
         const struct index_rec *old = u->prev_fs >= 0 ? old_of(u, r) : NULL;
         const char *path = scan_path(&u->sc, r);
-        if (old && !S_ISDIR(r->mode) && same(r, old) && linkat(u->prev_fs, path, u->fs, path, 0) == 0) {
+        if (old && !S_ISDIR(r->mode) && same(r, old) &&
+            linkat(u->prev_fs, path, u->fs, path, 0) == 0) {
             keep_digest(r, old);
             continue;
         }
@@ -188,7 +195,8 @@ static int fill_new(struct update *u) {
 
 static int change_in_place(struct update *u) {
     const struct tree_index *p = u->prev;
-    uint8_t *keep = xcalloc(p->head->n, 1); /* 1: stays as it is, 2: stays, a folder of another mode */
+    uint8_t *keep =
+        xcalloc(p->head->n, 1); /* 1: stays as it is, 2: stays, a folder of another mode */
     int r = 0;
     for (size_t i = 0; i < u->sc.n; i++) {
         struct index_rec *n = &u->sc.recs[i], *old = old_of(u, n);
@@ -229,7 +237,8 @@ static bool unchanged(const struct update *u) {
     return true;
 }
 
-/* --- records ----------------------------------------------------------------------------------- */
+/* --- records -----------------------------------------------------------------------------------
+ */
 
 static int row_of(struct store *s, enum sql which, const char *by, char id[33]) {
     DB_SCOPE(s);
@@ -294,7 +303,8 @@ static bool claim(struct store *s, const char *id) {
     return ours;
 }
 
-/* --- the update -------------------------------------------------------------------------------- */
+/* --- the update --------------------------------------------------------------------------------
+ */
 
 static int open_generation(struct store *s, const char *id, struct err *e) {
     int fd = openat(s->tree, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -417,13 +427,20 @@ int tree_update(struct store *s, struct lease *l, int src_dirfd, const struct tr
     _cleanup_close_ int lock = store_key_lock(s, key);
     if (lock < 0)
         return err_errno(e, lock, "lock the store");
-    struct update u = {.sc = {.s = s, .o = o, .e = e}, .src = src_dirfd, .fs = -1, .prev_fs = -1, .e = e,
-                       .chown = m->root, .uid = geteuid(), .gid = getegid()};
+    struct update u = {.sc = {.s = s, .o = o, .e = e},
+                       .src = src_dirfd,
+                       .fs = -1,
+                       .prev_fs = -1,
+                       .e = e,
+                       .chown = m->root,
+                       .uid = geteuid(),
+                       .gid = getegid()};
     if (m->root) {
         u.uid = idmap_uid_out(m, o->uid);
         u.gid = idmap_gid_out(m, o->gid);
         if (u.uid == UINT32_MAX || u.gid == UINT32_MAX)
-            return err_set(e, ERR_INTERNAL, -EINVAL, "owner %u:%u is not in the mapping", o->uid, o->gid);
+            return err_set(e, ERR_INTERNAL, -EINVAL, "owner %u:%u is not in the mapping", o->uid,
+                           o->gid);
     }
     r = do_update(s, l, &u, ret_id);
     if (r == 0 && stats)
@@ -493,7 +510,8 @@ void trees_drop_old(struct store *s) {
         fd_close(dir);
 }
 
-/* --- digests ----------------------------------------------------------------------------------- */
+/* --- digests -----------------------------------------------------------------------------------
+ */
 
 #define LOADED_MAX 8
 
@@ -530,7 +548,8 @@ void tree_indexes_free(struct store *s) {
 }
 
 /* 1 known, 0 not yet. */
-static int digest_known(struct store *s, const char *id, const char *rel, uint8_t raw[32], struct err *e) {
+static int digest_known(struct store *s, const char *id, const char *rel, uint8_t raw[32],
+                        struct err *e) {
     MUTEX_SCOPE(&s->lock);
     const struct tree_index *x = loaded(s, id);
     const struct index_rec *r = x ? index_find(x, sv_from(rel)) : NULL;
@@ -555,7 +574,8 @@ int tree_digest(struct store *s, const char *id, const char *rel, char digest[DI
     if (r == 0) {
         char text[DIGEST_LEN + 1];
         _cleanup_close_ int dir = tree_open(s, id);
-        _cleanup_close_ int fd = dir < 0 ? dir : fs_open_in(dir, rel, O_RDONLY | O_NOFOLLOW, 0, BENEATH);
+        _cleanup_close_ int fd =
+            dir < 0 ? dir : fs_open_in(dir, rel, O_RDONLY | O_NOFOLLOW, 0, BENEATH);
         r = fd < 0 ? fd : digest_of_fd(fd, text, NULL);
         if (r < 0)
             return err_errno(e, r, "read %s", rel);

@@ -42,8 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     tar_reader_free(t);
     close(root);
     assert(fstatat(at, "canary", &after, 0) == 0);
-    assert(after.st_ino == before.st_ino && after.st_nlink == 1 && after.st_mode == before.st_mode &&
-           after.st_ctim.tv_sec == before.st_ctim.tv_sec && after.st_ctim.tv_nsec == before.st_ctim.tv_nsec);
+    assert(after.st_ino == before.st_ino && after.st_nlink == 1 &&
+           after.st_mode == before.st_mode && after.st_ctim.tv_sec == before.st_ctim.tv_sec &&
+           after.st_ctim.tv_nsec == before.st_ctim.tv_nsec);
     assert(fs_rmtree(at, "root") == 0);
     /* "." ".." and the canary are all that is left above the root. */
     assert(fs_size_tree(AT_FDCWD, top, &bytes, &files) == 0 && files == 1);

@@ -14,10 +14,16 @@ static void tm_begin(struct tarmake *t) {
     t->b = BUF_MAX(256u << 20);
     t->w = tar_writer_new(tarmake_sink, &t->b);
 }
-static void tm_entry(struct tarmake *t, enum tar_type type, const char *path, const char *link, uint32_t mode,
-                     uint32_t uid, const char *data) {
-    struct tar_entry en = {.type = type, .path = path, .link = link ? link : "", .mode = mode, .uid = uid,
-                           .gid = uid, .mtime = 1700000000, .size = data ? strlen(data) : 0};
+static void tm_entry(struct tarmake *t, enum tar_type type, const char *path, const char *link,
+                     uint32_t mode, uint32_t uid, const char *data) {
+    struct tar_entry en = {.type = type,
+                           .path = path,
+                           .link = link ? link : "",
+                           .mode = mode,
+                           .uid = uid,
+                           .gid = uid,
+                           .mtime = 1700000000,
+                           .size = data ? strlen(data) : 0};
     tar_put(t->w, &en);
     if (data && data[0])
         tar_put_data(t->w, data, strlen(data));

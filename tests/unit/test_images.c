@@ -57,7 +57,8 @@ static int add_blob(void *arg, const void *p, size_t n) {
 }
 
 /* A layer as it would be pulled: gzip by another level than ours. */
-static void pulled_layer(struct place p, const char *file, const char *text, struct snap_info *info) {
+static void pulled_layer(struct place p, const char *file, const char *text,
+                         struct snap_info *info) {
     struct tarmake t;
     struct blob_writer *w;
     struct compressor *z;

@@ -49,7 +49,8 @@ static int add_blob(void *arg, const void *p, size_t n) {
 }
 
 /* Puts the archive into the store, compressed. */
-static void layer_blob(struct sv tar, enum codec c, char blob[DIGEST_LEN + 1], char diff[DIGEST_LEN + 1]) {
+static void layer_blob(struct sv tar, enum codec c, char blob[DIGEST_LEN + 1],
+                       char diff[DIGEST_LEN + 1]) {
     struct blob_writer *w;
     struct compressor *z;
     digest_of(tar.p, tar.n, diff);
@@ -88,7 +89,8 @@ static void listing(const char *id, struct buf *out) {
     struct tar_reader *t = tar_reader_new(decode, d);
     while (tar_next(t, &en, &e) == 1) {
         char data[64] = "";
-        buf_addf(out, "%d %s %o %llu", (int)en->type, en->path, en->mode, (unsigned long long)en->uid);
+        buf_addf(out, "%d %s %o %llu", (int)en->type, en->path, en->mode,
+                 (unsigned long long)en->uid);
         if (en->link[0])
             buf_addf(out, " -> %s", en->link);
         ssize_t n = tar_data(t, data, sizeof data - 1);
@@ -131,15 +133,16 @@ TEST(round_trip) {
     struct keeper *k;
     CHECK_INT(store_keeper(s, &k, &e), 0);
     if (!keeper_idmap(k)->single)
-        CHECK_STR(buf_str(&out), "2 bin 777 0 -> usr/bin\n"
-                                 "5 etc/ 755 0\n0 etc/.wh.gone 644 0\n0 etc/shadow 640 0 \"secret\"\n"
-                                 "0 etc/shadow2 644 0\n"
-                                 "5 home/ 755 0\n5 home/user/ 750 1000\n0 home/user/f 600 1000 \"x\"\n"
-                                 "1 home/user/g 600 1000 -> home/user/f\n"
-                                 "6 pipe 644 0\n5 tmp/ 1777 0\n0 tmp/x 644 0 \"t\"\n"
-                                 "5 usr/ 755 0\n5 usr/bin/ 755 0\n0 usr/bin/sudo 4755 0 \"elf\"\n"
-                                 "0 usr/bin/through-link 644 0 \"inside\"\n"
-                                 "5 var/ 755 0\n0 var/.wh..wh..opq 644 0\n0 var/new 644 0 \"n\"\n");
+        CHECK_STR(buf_str(&out),
+                  "2 bin 777 0 -> usr/bin\n"
+                  "5 etc/ 755 0\n0 etc/.wh.gone 644 0\n0 etc/shadow 640 0 \"secret\"\n"
+                  "0 etc/shadow2 644 0\n"
+                  "5 home/ 755 0\n5 home/user/ 750 1000\n0 home/user/f 600 1000 \"x\"\n"
+                  "1 home/user/g 600 1000 -> home/user/f\n"
+                  "6 pipe 644 0\n5 tmp/ 1777 0\n0 tmp/x 644 0 \"t\"\n"
+                  "5 usr/ 755 0\n5 usr/bin/ 755 0\n0 usr/bin/sudo 4755 0 \"elf\"\n"
+                  "0 usr/bin/through-link 644 0 \"inside\"\n"
+                  "5 var/ 755 0\n0 var/.wh..wh..opq 644 0\n0 var/new 644 0 \"n\"\n");
     buf_done(&out);
     CHECK_INT(snap_find(s, l, info.diff_id, &again), 1);
     CHECK_STR(again.id, info.id);
@@ -294,7 +297,8 @@ TEST(diff_id) {
 
 /* The disk runs full in the middle: an error that says so, and no half layer. Needs root. */
 TEST(full_disk) {
-    char mnt[] = "/tmp/test-layer-full-XXXXXX", path[80], blob[DIGEST_LEN + 1], diff[DIGEST_LEN + 1];
+    char mnt[] = "/tmp/test-layer-full-XXXXXX", path[80], blob[DIGEST_LEN + 1],
+         diff[DIGEST_LEN + 1];
     struct snap_info info;
     struct tarmake t;
     if (geteuid() != 0 || !mkdtemp(mnt))

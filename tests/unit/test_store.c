@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-static const struct ns_op ops[] = {{"store-mkdir", ns_store_mkdir, false}, {"store-rm", ns_store_rm, false}};
+static const struct ns_op ops[] = {{"store-mkdir", ns_store_mkdir, false},
+                                   {"store-rm", ns_store_rm, false}};
 NS_HOOK(ops)
 
 static char dir[64];
@@ -388,7 +389,9 @@ TEST(killed_writers) {
     /* Nothing lies there that no record names. */
     char cmd[400];
     struct buf out = BUF_SMALL;
-    snprintf(cmd, sizeof cmd, "ls %s/snap | wc -l; ls %s/scratch %s/lease | grep -c [0-9a-f] || true", dir, dir, dir);
+    snprintf(cmd, sizeof cmd,
+             "ls %s/snap | wc -l; ls %s/scratch %s/lease | grep -c [0-9a-f] || true", dir, dir,
+             dir);
     CHECK_INT(proc_output(&out, &e, "sh", "-c", cmd, NULL), 0);
     char expect[64];
     snprintf(expect, sizeof expect, "%d\n2", (int)u.snaps);

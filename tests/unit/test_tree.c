@@ -8,7 +8,8 @@
 
 #include <sys/stat.h>
 
-static const struct ns_op ops[] = {{"store-mkdir", ns_store_mkdir, false}, {"store-rm", ns_store_rm, false}};
+static const struct ns_op ops[] = {{"store-mkdir", ns_store_mkdir, false},
+                                   {"store-rm", ns_store_rm, false}};
 NS_HOOK(ops)
 
 static char top[64];
@@ -156,7 +157,8 @@ static int no_git(const char *rel, bool is_dir, void *arg) {
 
 TEST(filters_and_lists) {
     char a[33];
-    static const char *const list[] = {"sub/two", "one", "gone", "sub/deep/three", "evil/passwd", "one"};
+    static const char *const list[] = {"sub/two",        "one",         "gone",
+                                       "sub/deep/three", "evil/passwd", "one"};
     static const char *const bad[] = {"../etc/passwd"}, *const bad2[] = {"/etc/passwd"};
     struct tree_options o = plain;
     begin();
