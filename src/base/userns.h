@@ -75,3 +75,7 @@ int ns_run_tick(struct keeper *k, const char *const *argv, const int *fds, size_
 /* For a helper that was spawned with a pipe as errfd: reads it (closing it) to the end, waits, and
  * gives the error as ns_run does. */
 int ns_wait(pid_t pid, const char *op, int errpipe, struct err *e);
+/* A static program with some of the operations (NULL-terminated; "keeper" may be one) in it, which
+ * starts faster than our own binary and is used instead where it can be run. Called before the
+ * first keeper; the image and the list must stay. */
+void ns_static_image(const void *image, size_t n, const char *const *ops);

@@ -6,6 +6,7 @@
  * first answer means that the box lives. */
 #include "box/cgroup.h"
 #include "box/impl.h"
+#include "box/ops.h"
 #include "core/fs.h"
 #include "core/loop.h"
 #include "core/proc.h"
@@ -359,6 +360,7 @@ static int build(struct box *b, const struct box_spec *spec, struct err *e) {
 
 int box_create(struct store *s, struct lease *l, const struct box_spec *spec, struct box **ret,
                struct err *e) {
+    box_helper_use();
     if (!spec->n_layers)
         return err_set(e, ERR_INTERNAL, -EINVAL, "a box needs a root");
     struct box *b = xcalloc(1, sizeof *b);
