@@ -7,6 +7,7 @@ struct arc {
     struct engine *g;
     struct httpd_req *rq;
     struct ctr *c;
+    struct box *box;
     char *path;
     int fd, r;
     bool dot; /* the path ended in "/.": "." is the top of the archive */
@@ -18,6 +19,7 @@ static void arc_abort(struct httpd_req *rq, void *arg) { ((struct arc *)arg)->rq
 
 static void arc_free(struct arc *x) {
     fd_close(x->fd);
+    ctr_box_done(x->c, x->box);
     ctr_unref(x->c);
     free(x->path);
     free(x);
@@ -147,7 +149,7 @@ static void get_work(void *arg) {
     struct stat st;
     x->fd = x->r = scratch_file(x->g, &x->e);
     if (x->r >= 0)
-        x->r = box_get_tar(x->c->box, x->path, x->fd, &x->e);
+        x->r = box_get_tar(x->box, x->path, x->fd, &x->e);
     if (x->r >= 0 && x->dot)
         x->r = rename_top(x);
     if (x->r >= 0 && fstat(x->fd, &st) == 0)
@@ -168,7 +170,7 @@ static void put_work(void *arg) {
     if (lseek(x->fd, 0, SEEK_SET) < 0)
         x->r = err_errno(&x->e, -errno, "a scratch file");
     else
-        x->r = box_put_tar(x->c->box, x->path, x->fd, &x->e);
+        x->r = box_put_tar(x->box, x->path, x->fd, &x->e);
 }
 
 static void put_done(struct loop *l, void *arg) {
@@ -185,6 +187,13 @@ static void put_spooled(struct httpd_req *rq, int r, uint64_t size, void *arg) {
     if (r < 0) {
         if (x->rq && r != -ECONNRESET && r != -EFBIG)
             reply_err(x->rq, 500, "reading the archive: %s", strerror(-r));
+        arc_free(x);
+        return;
+    }
+    x->box = ctr_box_use(x->c);
+    if (!x->box) { /* removed while the archive came in */
+        x->rq = NULL;
+        reply_err(rq, 404, "No such container: %s", x->c->id);
         arc_free(x);
         return;
     }
@@ -232,6 +241,7 @@ void ctr_archive(struct engine *g, struct httpd_req *rq, struct ctr *c) {
     x->dot = endswith(path, "/.") && !streq(x->path, "/");
     httpd_on_abort(rq, arc_abort, x);
     if (get) {
+        x->box = ctr_box_use(c);
         httpd_add_header(rq, "X-Docker-Container-Path-Stat", buf_str(&h));
         engine_job(g, get_work, get_done, x);
         return;

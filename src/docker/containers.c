@@ -323,7 +323,21 @@ void ctr_remove(struct ctr *c, void (*fn)(void *arg), void *arg) {
     *r = (struct removal){c, TAKE(c->box), fn, arg};
     pthread_cond_broadcast(&g->changed);
     pthread_mutex_unlock(&g->mu);
-    engine_job(g, remove_work, remove_done, r);
+    if (c->box_users)
+        c->removal = r;
+    else
+        engine_job(g, remove_work, remove_done, r);
+}
+
+struct box *ctr_box_use(struct ctr *c) {
+    if (c->box)
+        c->box_users++;
+    return c->box;
+}
+
+void ctr_box_done(struct ctr *c, struct box *used) {
+    if (used && --c->box_users == 0 && c->removal)
+        engine_job(c->g, remove_work, remove_done, TAKE(c->removal));
 }
 
 /* --- requests ------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@ struct exec_inst {
     struct engine *g;
     char id[65];
     struct ctr *c;
+    struct box *box; /* while it is being started */
     struct strv argv, env;
     char *user, *workdir;
     bool tty, in, out, err, privileged, detach;
@@ -174,7 +175,7 @@ static void start_work(void *arg) {
         .out = out[1], .err = err[1], .privileged = x->privileged || x->c->privileged,
     };
     if (x->r >= 0)
-        x->r = box_exec(x->c->box, &bx, &x->proc, &x->e);
+        x->r = box_exec(x->box, &bx, &x->proc, &x->e);
     fd_close(in[0]);
     fd_close(out[1]);
     fd_close(err[1]);
@@ -233,6 +234,7 @@ static void take_connection(struct exec_inst *x, struct httpd_req *rq) {
 static void start_done(struct loop *l, void *arg) {
     struct exec_inst *x = arg;
     struct httpd_req *rq = TAKE(x->rq);
+    ctr_box_done(x->c, TAKE(x->box));
     if (x->r < 0) {
         x->state = EXEC_ENDED;
         x->code = x->r == -ENOENT ? 127 : 126;
@@ -298,6 +300,7 @@ static void start_body(struct httpd_req *rq, struct sv body, bool ok, void *arg)
         httpd_on_abort(rq, start_abort, x);
     } else
         take_connection(x, rq);
+    x->box = ctr_box_use(x->c);
     engine_job(x->g, start_work, start_done, x);
 }
 

@@ -16,6 +16,7 @@
 
 struct probe {
     struct ctr *c;
+    struct box *box; /* while it is being started */
     struct box_proc *proc;
     struct loop_source *src, *out_src, *timer;
     int out, r;
@@ -180,7 +181,7 @@ static void probe_work(void *arg) {
     (void)fcntl(fd[1], F_SETFL, 0);
     const struct box_exec x = {.argv = (const char *const *)argv.v, .envp = (const char *const *)c->env.v,
                                .cwd = c->workdir ? c->workdir : "/", .user = c->user, .in = -1, .out = fd[1], .err = fd[1]};
-    p->r = box_exec(c->box, &x, &p->proc, &p->e);
+    p->r = box_exec(p->box, &x, &p->proc, &p->e);
     close(fd[1]);
     p->out = fd[0];
     strv_done(&argv);
@@ -188,6 +189,7 @@ static void probe_work(void *arg) {
 
 static void probe_started(struct loop *l, void *arg) {
     struct probe *p = arg;
+    ctr_box_done(p->c, TAKE(p->box));
     if (p->r < 0 || p->dropped) {
         p->code = -1;
         buf_adds(&p->text, p->e.msg);
@@ -215,6 +217,7 @@ static void probe_begin(struct loop *l, void *arg) {
     p->start = now_real();
     p->text = BUF_MAX(4096);
     c->health.probe = p;
+    p->box = ctr_box_use(c);
     engine_job(c->g, probe_work, probe_started, p);
 }
 

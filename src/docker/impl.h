@@ -156,6 +156,8 @@ struct ctr {
     char error[1000];
     uint64_t created, started, finished;
     struct box *box;
+    unsigned box_users; /* jobs on workers that use it: a removal waits for them */
+    struct removal *removal;
     struct box_proc *proc;
     struct loop_source *proc_src, *grace;
     bool proc_ended;
@@ -258,6 +260,10 @@ void ctr_kill_now(struct ctr *c, int signo);
 int signal_parse(const char *s);
 /* Starts removing: destroys the box on a worker; then waiters of WAIT_REMOVED and fn are told. */
 void ctr_remove(struct ctr *c, void (*fn)(void *arg), void *arg);
+/* On the loop, around a job that works on the box: the box (NULL when the container is going), and
+ * the end of that use. */
+struct box *ctr_box_use(struct ctr *c);
+void ctr_box_done(struct ctr *c, struct box *used);
 void ctr_exited(struct ctr *c); /* state change after the process has ended and its output too */
 void containers_handle(struct engine *g, struct httpd_req *rq, const char *rest);
 /* ctr_json.c */

@@ -464,3 +464,48 @@ def test_two_at_once(py):
     for t in threads:
         t.join()
     assert not bad
+
+
+# --- rude clients ------------------------------------------------------------------------------
+
+def _raw(engine, text, wait=False):
+    c = socket.socket(socket.AF_UNIX)
+    c.connect(str(engine.sock))
+    c.sendall(text.encode())
+    if wait:
+        c.settimeout(10)
+        return c, c.recv(65536).decode("utf-8", "replace")
+    return c, ""
+
+
+def test_clients_that_leave_in_the_middle(docker, engine):
+    """A body that never comes, commands and copies beside the removal of their container: the
+    engine answers or forgets, and lives on."""
+    docker("run", "-d", "--name", "rude", "busybox:test", "sleep", "1000")
+    for path in ("containers/create", "containers/rude/exec", "auth", "volumes/create", "networks/create", "images/load",
+                 "build", "exec/none/start"):
+        c, _ = _raw(engine, f"POST /v1.44/{path} HTTP/1.1\r\nHost: d\r\nContent-Length: 5000\r\n\r\n{{")
+        c.close()
+    c, _ = _raw(engine, "PUT /v1.44/containers/rude/archive?path=/tmp HTTP/1.1\r\nHost: d\r\nContent-Length: 5000\r\n\r\nabc")
+    c.close()
+    # A command whose body arrives after its container has gone.
+    body = json.dumps({"Cmd": ["true"], "AttachStdout": True})
+    _, answer = _raw(engine, "POST /v1.44/containers/rude/exec HTTP/1.1\r\nHost: d\r\nContent-Length: "
+                     f"{len(body)}\r\n\r\n{body}", wait=True)
+    exec_id = answer.split('"Id":"')[1][:64]
+    late, _ = _raw(engine, f"POST /v1.44/exec/{exec_id}/start HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\n")
+    # Copies and commands at the moment of removal.
+    threads = [threading.Thread(target=subprocess.run, args=([*engine.client, *a],),
+                                kwargs=dict(env=engine.env, capture_output=True))
+               for a in [("cp", "rude:/bin", "-"), ("exec", "rude", "true")] * 6]
+    for t in threads:
+        t.start()
+    docker("rm", "-f", "rude")
+    for t in threads:
+        t.join()
+    late.sendall(b"{}")
+    late.settimeout(10)
+    assert b"409" in late.recv(65536)
+    late.close()
+    assert engine.proc.poll() is None
+    assert docker("run", "--rm", "busybox:test", "echo", "alive").stdout == "alive\n"
