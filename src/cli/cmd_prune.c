@@ -6,6 +6,7 @@
 #include "core/fs.h"
 #include "core/loop.h"
 #include "core/proc.h"
+#include "image/registry.h"
 
 #include "image/registry.h"
 
@@ -23,21 +24,13 @@ struct reach {
     struct store *s;
     void (*mark)(void *m, const char *what);
     void *m;
-    bool keep_cache;
 };
 
-static bool is_id(const char *s) {
-    return strlen(s) == 32 && strspn(s, "0123456789abcdef") == 32;
-}
-
-/* Whatever a record names: its own key, and each digest or id in it. */
+/* Whatever a record names: its own key, and each text in it that could be a key, id or digest. */
 static void mark_json(struct reach *x, const struct json *j, unsigned depth) {
     const char *s = json_str(j, NULL);
-    if (s && digest_valid(sv_from(s))) {
+    if (s && strlen(s) <= 128)
         x->mark(x->m, s);
-    } else if (s && is_id(s)) {
-        x->mark(x->m, s);
-    }
     for (size_t i = 0; depth < 16 && (j->kind == JSON_ARRAY || j->kind == JSON_OBJECT) && i < j->n;
          i++)
         mark_json(x, j->items[i], depth + 1);
@@ -54,14 +47,31 @@ static int mark_record(const char *key, struct sv text, void *arg) {
     return 0;
 }
 
+/* arg: not NULL = the build cache counts. */
 static int reach(struct store *s, void (*mark)(void *m, const char *what), void *m, void *arg) {
-    struct reach x = {.s = s, .mark = mark, .m = m, .keep_cache = arg != NULL};
+    struct reach x = {.s = s, .mark = mark, .m = m};
     int r = image_reach(s, mark, m, NULL);
     if (r == 0)
+        r = registry_reach(s, mark, m, NULL);
+    if (r == 0)
         r = rec_each(s, "container", NULL, mark_record, &x);
-    if (r == 0 && x.keep_cache)
+    if (r == 0 && arg)
         r = rec_each(s, "cache", NULL, mark_record, &x);
-    return r < 0 ? r : registry_reach(s, mark, m, NULL);
+    return r;
+}
+
+/* Cache records whose layer went. */
+static int forget_cached(const char *key, struct sv text, void *arg) {
+    struct store *s = arg;
+    _cleanup_arena_ struct arena a = {0};
+    struct json *j;
+    struct snap_info info;
+    if (json_parse(&a, text, &j, NULL) < 0)
+        return 0;
+    const struct json *snaps = json_get(j, "snaps");
+    if (snaps && snaps->n && snap_find(s, NULL, json_str(snaps->items[0], ""), &info) == 0)
+        (void)rec_del(s, "cache", key);
+    return 0;
 }
 
 /* --- runs --------------------------------------------------------------------------------------
@@ -144,8 +154,10 @@ int cmd_prune(int argc, char **argv) {
     unsigned logs = 0;
     if (r == 0) {
         logs = prune_runs(c.store, (uint64_t)runs, p.dry_run);
-        if (!p.dry_run)
+        if (!p.dry_run) {
             image_forget_gone(c.store);
+            (void)rec_each(c.store, "cache", NULL, forget_cached, c.store);
+        }
         _cleanup_buf_ struct buf size = BUF_SMALL;
         buf_add_size(&size, res.bytes);
         printf("%s %s: %llu blobs, %llu layers, %llu copies of folders, %u logs\n",

@@ -20,7 +20,7 @@ int layer_blob_get(struct store *s, struct lease *l, const char *diff_id, const 
     r = json_parse(&a, buf_sv(&b), &j, NULL);
     if (r < 0)
         return r;
-    const char *digest = json_get_str(j, "digest", ""), *codec = json_get_str(j, "codec", "");
+    const char *digest = json_get_str(j, "digest", ""), *codec = json_get_str(j, "codec", kind);
     if (!digest_valid(sv_from(digest)))
         return 0;
     if (l && (r = lease_use(l, digest)) < 0)
