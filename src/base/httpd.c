@@ -567,6 +567,8 @@ void httpd_free(struct httpd *h) {
     while (h->conns) {
         struct conn *c = h->conns;
         conn_kill(c);
+        while (atomic_load(&c->pouring))
+            usleep(500);
         orphan(c); /* now, not from the loop: who waits may be about to go as well */
         c->h = NULL;
     }

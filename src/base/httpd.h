@@ -40,6 +40,10 @@ void httpd_collect(struct httpd_req *rq, size_t max, httpd_body_fn fn, void *arg
  * -errno. After -EFBIG, -EBADMSG and -ECONNRESET the exchange is over, after others fn answers. */
 typedef void (*httpd_spool_fn)(struct httpd_req *rq, int r, uint64_t size, void *arg);
 void httpd_spool(struct httpd_req *rq, int fd, uint64_t max, httpd_spool_fn fn, void *arg);
+/* The same into a function that a worker calls with block after block (never two at once). It must
+ * not block for long: httpd_free waits for the call that runs. */
+typedef int (*httpd_sink_fn)(void *arg, const void *p, size_t n); /* negative errno ends it */
+void httpd_pour(struct httpd_req *rq, httpd_sink_fn sink, void *sink_arg, uint64_t max, httpd_spool_fn fn, void *arg);
 
 /* Answer. Either at once: */
 void httpd_reply(struct httpd_req *rq, int status, const char *content_type, struct sv body);

@@ -14,6 +14,8 @@ struct spool_job {
     char *p;
     size_t n;
     int fd, r;
+    httpd_sink_fn sink;
+    void *sink_arg;
 };
 
 bool body_wanted(const struct conn *c) {
@@ -61,7 +63,12 @@ static void spool_end(struct httpd_req *rq, int r) {
 
 static void spool_write(void *arg) {
     struct spool_job *j = arg;
-    j->r = fd_write_all(j->fd, j->p, j->n);
+    if (!j->sink) {
+        j->r = fd_write_all(j->fd, j->p, j->n);
+        return;
+    }
+    j->r = j->sink(j->sink_arg, j->p, j->n);
+    atomic_store(&j->c->pouring, false);
 }
 
 static void spool_written(struct loop *l, void *arg) {
@@ -93,6 +100,10 @@ static void spool_start(struct httpd_req *rq) {
     j->p = TAKE(rq->stage);
     j->n = rq->stage_n;
     j->fd = c->spool_fd;
+    j->sink = rq->sink;
+    j->sink_arg = rq->sink_arg;
+    if (j->sink)
+        atomic_store(&c->pouring, true);
     rq->stage_n = 0;
     rq->writing = true;
     c->workers++;
@@ -203,4 +214,20 @@ void httpd_spool(struct httpd_req *rq, int fd, uint64_t max, httpd_spool_fn fn, 
         refuse(rq, 413, -EFBIG);
     else
         conn_kick(c);
+}
+
+void httpd_pour(struct httpd_req *rq, httpd_sink_fn sink, void *sink_arg, uint64_t max, httpd_spool_fn fn, void *arg) {
+    rq->spool_fn = fn;
+    rq->body_arg = arg;
+    rq->sink = sink;
+    rq->sink_arg = sink_arg;
+    if (!begin(rq, BODY_SPOOL, max)) {
+        if (!rq->c)
+            body_abort(rq);
+        return;
+    }
+    if (too_large(rq))
+        refuse(rq, 413, -EFBIG);
+    else
+        conn_kick(rq->c);
 }

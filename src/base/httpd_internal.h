@@ -5,6 +5,7 @@
 #include "base/httpd.h"
 
 #include <openssl/ssl.h>
+#include <stdatomic.h>
 
 enum {
     OUT_HIGH = 1 << 20,     /* httpd_write says "wait" past this */
@@ -43,6 +44,7 @@ struct conn {
     unsigned workers; /* jobs in flight that hold this connection */
     uint64_t discarded, deadline_ns;
     int peer_pid;
+    atomic_bool pouring; /* a sink's call is queued or runs */
     int spool_fd; /* our own descriptor of what a body is spooled into */
 };
 
@@ -62,6 +64,8 @@ struct httpd_req {
     uint64_t max, spooled;
     char *stage;
     size_t stage_n;
+    httpd_sink_fn sink; /* instead of a descriptor */
+    void *sink_arg;
     bool writing; /* a worker is */
     httpd_body_fn body_fn;
     httpd_spool_fn spool_fn;

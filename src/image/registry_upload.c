@@ -1,12 +1,9 @@
-/* Upload sessions: a nameless temporary file each, in the scratch of the registry's lease, so that
- * nothing of an unfinished upload outlives the process. One request at a time per session. The last
- * one (PUT with a digest) turns the file into a blob, on a worker. */
+/* Upload sessions: a blob that is being written each; what comes in is hashed and written once, by a
+ * worker. One request at a time per session. The last one (PUT with a digest) commits the blob.
+ * What is unfinished has no name on the disk, so nothing of it outlives the process. */
 #include "image/registry_internal.h"
 
-#include "core/fs.h"
 #include "core/loop.h"
-
-#include <fcntl.h>
 
 #define IDLE_NS (3600ull * 1000000000)
 
@@ -15,14 +12,13 @@ struct upload {
     struct registry *r;
     char id[33];
     char *name;
-    int fd;
-    uint64_t size;
+    struct blob_writer *w; /* NULL once committed */
     bool busy, gone; /* gone: deleted while busy */
     uint64_t used_ns;
 };
 
 static void upload_free(struct upload *u) {
-    fd_close(u->fd);
+    blob_abort(u->w);
     free(u->name);
     free(u);
 }
@@ -63,15 +59,14 @@ static struct upload *upload_new(struct op *op) {
         op_error(op, 429, "TOOMANYREQUESTS", "too many unfinished uploads");
         return NULL;
     }
-    int dir = lease_scratch(r->lease, &e);
-    int fd = dir < 0 ? dir : openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        op_error(op, 500, "UNKNOWN", "no room for an upload: %s", e.msg[0] ? e.msg : strerror(errno));
+    struct blob_writer *w;
+    if (blob_begin(r->s, &w, &e) < 0) {
+        op_error(op, 500, "UNKNOWN", "%s", e.msg);
         return NULL;
     }
     struct upload *u = xcalloc(1, sizeof *u);
     u->r = r;
-    u->fd = fd;
+    u->w = w;
     u->name = xstrdup(op->name);
     u->used_ns = now_mono();
     random_id(u->id, 32);
@@ -82,8 +77,9 @@ static struct upload *upload_new(struct op *op) {
 }
 
 static void progress_headers(struct op *op, const struct upload *u) {
+    uint64_t size = blob_written(u->w);
     op_header(op, "Location", "/v2/%s/blobs/uploads/%s", u->name, u->id);
-    op_header(op, "Range", "0-%llu", (unsigned long long)(u->size ? u->size - 1 : 0));
+    op_header(op, "Range", "0-%llu", (unsigned long long)(size ? size - 1 : 0));
     op_header(op, "Docker-Upload-Uuid", "%s", u->id);
 }
 
@@ -104,28 +100,10 @@ static void release(struct op *op) {
 
 static void commit(struct op *op) {
     struct upload *u = op->up;
-    enum { CHUNK = 256 << 10 };
-    _cleanup_free_ char *chunk = xmalloc(CHUNK);
-    struct blob_writer *w;
     struct err e = {0};
     char found[DIGEST_LEN + 1] = "";
     lease_use(op->r->lease, op->digest);
-    int r = blob_begin(op->r->s, &w, &e);
-    if (r < 0) {
-        op_error(op, 500, "UNKNOWN", "%s", e.msg);
-        return;
-    }
-    for (uint64_t at = 0; at < u->size && r >= 0;) {
-        ssize_t n = pread(u->fd, chunk, CHUNK, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        r = n < 0 ? -errno : n == 0 ? -EIO : blob_write(w, chunk, (size_t)n);
-        at += n > 0 ? (uint64_t)n : 0;
-    }
-    if (r < 0)
-        blob_abort(w);
-    else
-        r = blob_commit(w, op->digest, found, &e);
+    int r = blob_commit(TAKE(u->w), op->digest, found, &e);
     if (r == -EBADMSG) {
         op_error(op, 400, "DIGEST_INVALID", "%s", e.msg);
     } else if (r < 0) {
@@ -153,18 +131,16 @@ static void spooled(struct httpd_req *rq, int r, uint64_t size, void *arg) {
     struct upload *u = op->up;
     if (r < 0) {
         /* What arrived before the break stays: the client may ask and go on. */
-        off_t end = lseek(u->fd, 0, SEEK_END);
-        u->size = end > 0 ? (uint64_t)end : 0;
         if (r == -ECONNRESET || r == -EFBIG || r == -EBADMSG) { /* the exchange is over */
             httpd_on_abort(rq, NULL, NULL);
             op->rq = NULL;
         }
         op_error(op, r == -ENOSPC ? 507 : 500, "BLOB_UPLOAD_INVALID", "%s", strerror(-r));
+        op->leave_up = op->rq != NULL; /* it could not be written: spoilt */
         release(op);
         op_answer(op);
         return;
     }
-    u->size += size;
     if (op->digest) {
         loop_work(op->r->l, commit_work, commit_done, op);
         return;
@@ -175,16 +151,14 @@ static void spooled(struct httpd_req *rq, int r, uint64_t size, void *arg) {
     op_answer(op);
 }
 
+static int on_block(void *arg, const void *p, size_t n) {
+    struct upload *u = arg;
+    return blob_write(u->w, p, n);
+}
+
 static void take_body(struct op *op) {
-    struct upload *u = op->up;
-    u->busy = true;
-    if (lseek(u->fd, (off_t)u->size, SEEK_SET) < 0 || ftruncate(u->fd, (off_t)u->size) < 0) {
-        op_error(op, 500, "UNKNOWN", "%s", strerror(errno));
-        release(op);
-        op_answer(op);
-        return;
-    }
-    httpd_spool(op->rq, u->fd, UINT64_MAX / 2, spooled, op);
+    op->up->busy = true;
+    httpd_pour(op->rq, on_block, op->up, UINT64_MAX / 2, spooled, op);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */
@@ -230,7 +204,7 @@ static bool in_order(struct op *op, const struct upload *u) {
     struct sv spec = sv_from(startswith(h, "bytes ") ? h + 6 : h);
     ssize_t dash = sv_chr(spec, '-');
     return dash > 0 && sv_u64(sv_sub(spec, 0, (size_t)dash), INT64_MAX, &from) == 0 &&
-           sv_u64(sv_sub(spec, (size_t)dash + 1, spec.n), INT64_MAX, &to) == 0 && from == u->size && to >= from;
+           sv_u64(sv_sub(spec, (size_t)dash + 1, spec.n), INT64_MAX, &to) == 0 && from == blob_written(u->w) && to >= from;
 }
 
 static struct upload *find(struct op *op) {
