@@ -485,8 +485,13 @@ int ns_main(const struct ns_op *ops, size_t n, int argc, char **argv) {
 }
 
 int ns_fail(const struct err *e) {
-    /* One line; \1 cannot stand in a message that was made for people. */
-    fprintf(stderr, "\n\1%d\1%d\1%s\1%s\n", (int)e->kind, e->errnum, e->msg, e->hint);
+    /* One line, cut at \1: the message may hold a name from an archive, which must not become a line
+     * or a hint of its own. */
+    struct err plain = *e;
+    for (char *p = plain.msg; *p; p++)
+        if ((unsigned char)*p < ' ')
+            *p = '?';
+    fprintf(stderr, "\n\1%d\1%d\1%s\1%s\n", (int)e->kind, e->errnum, plain.msg, e->hint);
     return 1;
 }
 

@@ -25,6 +25,12 @@ static int op_fails(int argc, char **argv) {
     return ns_fail(&e);
 }
 
+static int op_forges(int argc, char **argv) {
+    struct err e = {0};
+    err_set(&e, ERR_LIMIT, -EFBIG, "%s", "a name\n\0012\0011\001forged\001run this");
+    return ns_fail(&e);
+}
+
 static int op_words(int argc, char **argv) {
     fprintf(stderr, "first\nthe last line\n");
     return 3;
@@ -51,6 +57,7 @@ static int op_sleep(int argc, char **argv) {
 
 static const struct ns_op ops[] = {
     {"ids", op_ids, false},   {"fails", op_fails, false}, {"words", op_words, false},
+    {"forges", op_forges, false},
     {"file", op_file, false}, {"mount", op_mount, true},  {"sleep", op_sleep, false},
 };
 NS_HOOK(ops)
@@ -104,6 +111,11 @@ TEST(run) {
     CHECK_STR(e.msg, "layer too large");
     CHECK_STR(e.hint, "use less");
     e = (struct err){0};
+    static const char *const forges[] = {"forges", NULL};
+    e = (struct err){0};
+    CHECK_INT(ns_run(k, forges, NULL, 0, NULL, &e), -EFBIG);
+    CHECK(e.kind == ERR_LIMIT && !e.hint[0]);
+    CHECK_STR(e.msg, "a name??2?1?forged?run this");
     CHECK_INT(ns_run(k, words, NULL, 0, NULL, &e), -EIO);
     CHECK_STR(e.msg, "words: the last line");
     CHECK(ns_run(k, nosuch, NULL, 0, NULL, &e) < 0);
