@@ -465,7 +465,7 @@ static int call_list(struct tmpl *t, struct sv name, val *args, size_t n, val *r
     /* truncate STRING N */
     struct sv s = n ? shown(t, args[0]) : SV_NULL;
     double max = n > 1 && args[1] ? args[1]->number : 0;
-    *ret = v_str(t, sv_sub(s, 0, max < 0 ? 0 : (size_t)max));
+    *ret = v_str(t, sv_sub(s, 0, max >= (double)s.n ? s.n : max > 0 ? (size_t)max : 0));
     return 0;
 }
 
