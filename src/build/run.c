@@ -9,6 +9,9 @@
 
 #include <poll.h>
 
+/* The host's CA bundle, instead of BOX_CA_BUNDLE: /dev is a tmpfs in a box, so that the mount point
+ * leaves nothing in the layer, not even a folder that was touched. */
+#define CA_BUNDLE "/dev/.slipway/ca-certificates.crt"
 #define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* The build's own network, made when the first RUN needs it. */
@@ -37,7 +40,7 @@ static void run_env(struct build *b, struct vertex *v, struct strv *env) {
         size_t n = strcspn(*p, "=");
         _cleanup_free_ char *key = xstrndup(*p, n);
         if ((*p)[n] && !strv_env_get(env, key))
-            strv_env_set(env, key, *p + n + 1);
+            strv_env_set(env, key, streq(*p + n + 1, BOX_CA_BUNDLE) ? CA_BUNDLE : *p + n + 1);
     }
 }
 
@@ -178,7 +181,7 @@ static int run_mounts(struct build *b, struct vertex *v, struct mounts *ms, stru
         if (fd < 0)
             return err_errno(e, -errno, "%s", b->rq->ca_bundle);
         ms->fds[ms->n_fds++] = fd;
-        struct box_mount *m = mount_add(ms, BOX_BIND, BOX_CA_BUNDLE);
+        struct box_mount *m = mount_add(ms, BOX_BIND, CA_BUNDLE);
         m->source_fd = fd;
         m->readonly = true;
     }
