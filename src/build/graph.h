@@ -105,6 +105,7 @@ struct build {
     struct map images;       /* reference -> base vertex (FROM and --from) */
     bool needs_context;
     char tree[33];           /* the context's tree snapshot */
+    char stubs[33];          /* run.c; event_lock */
     struct cache_last *last;
     char platform[96], os[32], arch[32], variant[16];
 

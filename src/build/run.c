@@ -14,6 +14,41 @@
 #define CA_BUNDLE "/dev/.slipway/ca-certificates.crt"
 #define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+/* The bottom of every RUN's layers: the files that a box mounts something on. An image without them
+ * (most have no /etc/resolv.conf) would else get them made, and its /etc touched, in each layer. */
+static int stubs(struct build *b, struct strv *layers, struct err *e) {
+    static const struct copy_inline files[] = {{"hostname", {"", 0}}, {"hosts", {"", 0}}, {"resolv.conf", {"", 0}}};
+    static const char key[] = "build-stubs-1";
+    struct snap_info info = {0};
+    pthread_mutex_lock(&b->event_lock);
+    int r = b->stubs[0] ? 1 : snap_find(b->s, b->l, key, &info);
+    if (r == 0) {
+        char id[33];
+        int dir = -1;
+        const char *none[] = {NULL};
+        struct copy_spec c = {.sources = none, .dest = "/etc/", .inlines = files, .n_inlines = ELEMENTS(files)};
+        struct copy_result res;
+        r = snap_begin(b->s, b->l, id, &dir, e);
+        fd_close(dir);
+        memcpy(c.upper, id, sizeof id);
+        if (r == 0 && (r = copy_run(b->s, &c, &res, e)) < 0)
+            snap_abort(b->s, id);
+        snprintf(info.key, sizeof info.key, "%s", key);
+        if (r == 0)
+            r = snap_commit(b->s, id, &info, &info, e);
+        if (r == 0)
+            r = cache_put(b->s, key, key, 0, e);
+    } else if (r < 0) {
+        err_errno(e, r, "cannot read the cache");
+    }
+    if (r >= 0 && !b->stubs[0])
+        memcpy(b->stubs, info.id, sizeof b->stubs);
+    pthread_mutex_unlock(&b->event_lock);
+    if (r >= 0)
+        strv_add(layers, b->stubs);
+    return r < 0 ? r : 0;
+}
+
 /* The build's own network, made when the first RUN needs it. */
 static int own_net(struct build *b, struct box_net **ret, struct err *e) {
     int r = 0;
@@ -345,6 +380,9 @@ int run_step(struct build *b, struct vertex *v, const char *upper, struct err *e
     graph_layers(v->parent, &layers);
     if (!layers.n)
         return err_set(e, ERR_USER, -ENOENT, "nothing to run: the file system is empty (FROM scratch)");
+    r = stubs(b, &layers, e);
+    if (r < 0)
+        return r;
     spec.layers = (const char *const *)layers.v;
     spec.n_layers = layers.n;
     memcpy(spec.upper_snap, upper, sizeof spec.upper_snap);
