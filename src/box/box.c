@@ -394,16 +394,46 @@ static void stubs_remove(struct box *b) {
     }
 }
 
+/* Supervisors that have said BOX_DONE and still clean up. */
+static struct {
+    pthread_mutex_t lock;
+    pid_t *pids;
+    size_t n, cap;
+} ending = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void ending_reap(pid_t another) {
+    pthread_mutex_lock(&ending.lock);
+    if (another > 0) {
+        GROW(ending.pids, ending.cap, ending.n + 1);
+        ending.pids[ending.n++] = another;
+    }
+    for (size_t i = 0; i < ending.n;)
+        if (waitpid(ending.pids[i], NULL, WNOHANG) != 0)
+            ending.pids[i] = ending.pids[--ending.n];
+        else
+            i++;
+    pthread_mutex_unlock(&ending.lock);
+}
+
+/* Until every process of the box is gone. */
 static void supervisor_end(struct box *b) {
+    struct pollfd p = {.fd = b->sup, .events = POLLIN};
+    struct box_rep m = {0};
     if (b->sup_pid <= 0)
         return;
-    int fd = proc_pidfd(b->sup_pid);
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    if (fd >= 0 && poll(&p, 1, END_TIMEOUT_MS) == 0)
-        kill(b->sup_pid, SIGKILL);
-    fd_close(fd);
-    while (waitpid(b->sup_pid, NULL, 0) < 0 && errno == EINTR)
-        ;
+    shutdown(b->sup, SHUT_WR);
+    for (;;) {
+        int n = poll(&p, 1, END_TIMEOUT_MS);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            kill(b->sup_pid, SIGKILL);
+            break;
+        }
+        if (reply_recv(b->sup, &m, NULL, MSG_DONTWAIT) < 0 || m.kind == BOX_DONE)
+            break;
+    }
+    ending_reap(b->sup_pid);
 }
 
 void box_destroy(struct box *b) {
@@ -412,12 +442,12 @@ void box_destroy(struct box *b) {
     if (b->snap_upper && b->init_pid)
         stubs_remove(b);
     b->ctl = fd_close(b->ctl); /* the init ends, and everything with it */
-    b->sup = fd_close(b->sup); /* the supervisor too, were there no init */
     supervisor_end(b);
+    b->sup = fd_close(b->sup);
     cgroup_free(b->cgroup);
     if (b->ip[0] && b->net)
         net_detach(b->net, b->ip);
-    if (b->scratch >= 0 && b->dirname[0])
+    if (b->sup_pid <= 0 && b->scratch >= 0 && b->dirname[0])
         unlinkat(b->scratch, b->dirname, AT_REMOVEDIR);
     for (size_t i = 0; i < b->n_stubs; i++)
         free(b->stubs[i].target);

@@ -396,22 +396,26 @@ static void request(struct super *s, struct request *q) {
 
 /* --- the life of it ------------------------------------------------------------------------- */
 
+/* In two halves: at BOX_DONE every process is gone and the layer is as it shall be, and the main
+ * process goes on; unmounting and removing (milliseconds, up to seconds for a big layer) it does
+ * not wait for. Should it end meanwhile, so do we, and whoever sweeps the lease removes the rest. */
 static void clean_up(struct super *s) {
     char path[4096];
     fd_close(s->life);
-    if (s->init > 0) { /* it ends by itself; this is for one that does not */
+    if (s->init > 0) {
         kill(s->init, SIGKILL);
         waitpid(s->init, NULL, 0);
     }
-    if (chdir("/") < 0 || s->scratch_fd < 0)
-        return;
-    snprintf(path, sizeof path, "%s/run", s->scratch);
-    int root = openat(s->run_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int root = s->run_fd < 0 ? -1 : openat(s->run_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
     for (unsigned i = 0; i < ELEMENTS(points) && root >= 0; i++)
         if (s->made & 1u << i)
             unlinkat(root, points[i], AT_REMOVEDIR); /* only when it is empty */
     fd_close(root);
     s->run_fd = fd_close(s->run_fd);
+    reply_send(s->sock, BOX_DONE, 0, 0, NULL, -1);
+    if (chdir("/") < 0 || s->scratch_fd < 0)
+        return;
+    snprintf(path, sizeof path, "%s/run", s->scratch);
     umount2(path, MNT_DETACH);
     (void)fs_rmtree(s->scratch_fd, "root");
     for (unsigned i = 1; i <= s->n_overlays; i++) {
@@ -419,6 +423,8 @@ static void clean_up(struct super *s) {
         (void)fs_rmtree(s->scratch_fd, path);
     }
     unlinkat(s->scratch_fd, "run", AT_REMOVEDIR);
+    /* Empty now, unless something went wrong; then it is the lease's. */
+    (void)rmdir(s->scratch);
 }
 
 /* Until the init has ended, or the main process wants no more. */

@@ -175,8 +175,8 @@ static int rmtree_fd(int fd, dev_t dev, unsigned depth) {
     for (struct dirent *en; (errno = 0, en = readdir(d));) {
         if (streq(en->d_name, ".") || streq(en->d_name, ".."))
             continue;
-        if (en->d_type != DT_DIR && unlinkat(dirfd(d), en->d_name, 0) == 0)
-            continue;
+        if (en->d_type != DT_DIR && (unlinkat(dirfd(d), en->d_name, 0) == 0 || errno == ENOENT))
+            continue; /* ENOENT here and below: somebody else removes it too */
         if (en->d_type != DT_DIR && errno != EISDIR && errno != EPERM) {
             r = r ? r : -errno;
             continue;
@@ -190,7 +190,7 @@ static int rmtree_fd(int fd, dev_t dev, unsigned depth) {
             sub = openat(dirfd(d), en->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         struct stat st;
         if (sub < 0) {
-            r = r ? r : -errno;
+            r = r || errno == ENOENT ? r : -errno;
             continue;
         }
         if (fstat(sub, &st) < 0 || st.st_dev != dev) {
@@ -199,7 +199,7 @@ static int rmtree_fd(int fd, dev_t dev, unsigned depth) {
             continue;
         }
         int k = rmtree_fd(sub, dev, depth + 1);
-        if (k >= 0 && unlinkat(dirfd(d), en->d_name, AT_REMOVEDIR) < 0)
+        if (k >= 0 && unlinkat(dirfd(d), en->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
             k = -errno;
         if (k == -EACCES && fchmod(dirfd(d), 0700) == 0) /* a folder without write permission */
             k = unlinkat(dirfd(d), en->d_name, AT_REMOVEDIR) < 0 ? -errno : 0;

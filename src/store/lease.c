@@ -145,7 +145,8 @@ static bool known(struct store *s, enum sql by_id, const char *id) {
 }
 
 /* What a lease of which we hold the lock leaves: unpublished snapshots and trees, scratch. */
-static void drop_left(struct store *s, const char *id, int fd) {
+/* Negative when something is left. */
+static int drop_left(struct store *s, const char *id, int fd) {
     _cleanup_buf_ struct buf b = BUF_MAX(16u << 20);
     struct sv rest, line;
     if (lseek(fd, 0, SEEK_SET) < 0 || fs_read_fd(fd, &b) < 0)
@@ -164,16 +165,15 @@ static void drop_left(struct store *s, const char *id, int fd) {
             drop_cgroup(what, 0);
         }
     }
-    if (fs_exists(s->scratch, id))
-        store_rmtree(s, s->scratch, id);
+    return fs_exists(s->scratch, id) ? store_rmtree(s, s->scratch, id) : 0;
 }
 
 void lease_free(struct lease *l) {
     if (!l)
         return;
     l->scratch = fd_close(l->scratch);
-    drop_left(l->s, l->id, l->fd);
-    unlinkat(l->s->lease, l->id, 0);
+    if (drop_left(l->s, l->id, l->fd) >= 0)
+        unlinkat(l->s->lease, l->id, 0); /* else the next sweep finds it dead */
     close(l->fd);
     map_done(&l->used);
     pthread_mutex_destroy(&l->lock);

@@ -228,14 +228,20 @@ int store_mkdir_mapped(struct store *s, int dirfd, const char *name, const char 
 }
 
 int store_rmtree(struct store *s, int dirfd, const char *name) {
-    int r = fs_rmtree(dirfd, name);
-    if (r != -EACCES && r != -EPERM && r != -ENOTEMPTY)
-        return r;
-    struct keeper *k;
     const char *const argv[] = {"store-rm", name, NULL};
-    r = store_keeper(s, &k, NULL);
-    if (r == 0)
-        r = ns_run(k, argv, &dirfd, 1, NULL, NULL);
+    struct keeper *k;
+    int r = 0;
+    /* More than once: a box's supervisor may be removing the same. */
+    for (int turn = 0; turn < 3; turn++) {
+        r = fs_rmtree(dirfd, name);
+        if (r >= 0)
+            return r;
+        r = store_keeper(s, &k, NULL);
+        if (r == 0)
+            r = ns_run(k, argv, &dirfd, 1, NULL, NULL);
+        if (r >= 0)
+            return r;
+    }
     return r;
 }
 

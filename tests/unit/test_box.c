@@ -1,6 +1,8 @@
 /* Real boxes on this host, from a tiny root of busybox. */
 #include "box_fixture.h"
 
+#include <dirent.h>
+
 static struct box *make(const struct box_spec *given) {
     struct err e = {0};
     struct box *b = NULL;
@@ -370,6 +372,17 @@ TEST(main_killed) {
     waitpid(pid, NULL, 0);
     CHECK(gone_within(mark, 1000));
     close(fd[0]);
+    /* What it left on the disk goes with the next sweep. */
+    struct err e = {0};
+    char *scratch = xasprintf("%s/scratch", store_path(store));
+    CHECK_INT(store_sweep(store, NULL, NULL, &e), 0);
+    unsigned n = 0;
+    DIR *d = opendir(scratch);
+    for (struct dirent *de; d && (de = readdir(d));)
+        n += de->d_name[0] != '.' && !streq(de->d_name, lease_id(lease));
+    CHECK_INT(n, 0);
+    closedir(d);
+    free(scratch);
 }
 
 TEST(limits) {
