@@ -116,6 +116,21 @@ void cache_memo_put(struct store *s, const char *key, const char *digest) {
     (void)rec_put(s, "build-memo", key, sv_from(text), NULL);
 }
 
+static int forget(const char *key, struct sv json, void *arg) {
+    strv_add(arg, key);
+    return 0;
+}
+
+void cache_forget_notes(struct store *s) {
+    static const char *const spaces[] = {"build-memo", "build-files", "build-last"};
+    for (size_t i = 0; i < ELEMENTS(spaces); i++) {
+        _cleanup_strv_ struct strv keys = {0};
+        (void)rec_each(s, spaces[i], NULL, forget, &keys);
+        for (size_t k = 0; k < keys.n; k++)
+            (void)rec_del(s, spaces[i], keys.v[k]);
+    }
+}
+
 /* --- why ------------------------------------------------------------------------------------ */
 
 struct noted {

@@ -30,6 +30,9 @@ int cache_get(struct store *s, struct lease *l, const char *id, struct cache_hit
  * was not to be used), or NULL when the step changed nothing. */
 int cache_put(struct store *s, const char *id, const char *snap_key, int64_t created, struct err *e);
 
+/* Drops what only explains or speeds up (notes of earlier builds), for a prune of everything. */
+void cache_forget_notes(struct store *s);
+
 /* Digest of what a COPY would take; its files are kept for later comparison. */
 void cache_content(struct store *s, const struct copy_list *l, char digest[DIGEST_LEN + 1]);
 /* Small facts by key ("what these sources of this tree come to"). 1, 0, -errno. */

@@ -1,6 +1,5 @@
 /* slipway build: a Dockerfile to an image, with the options of `docker buildx build`. */
-#include "base/tar.h"
-#include "box/net.h"
+#include "build/context.h"
 #include "cli/build_ui.h"
 #include "cli/commands.h"
 #include "cli/context.h"
@@ -54,16 +53,37 @@ static int is_tar(const struct buf *b) {
            (b->n > 6 && (memcmp(p, "\xFD" "7zXZ", 5) == 0 || memcmp(p, "BZh", 3) == 0 || memcmp(p, "\x28\xB5\x2F\xFD", 4) == 0));
 }
 
-/* Unpacks stdin into a folder of the lease. The program tar does it as us; nothing of it is trusted
- * to stay inside but by `--absolute-names` being off, and the builder resolves links in the folder. */
-static int unpack_stdin(struct cli_ctx *c, struct input *in, struct buf *head, struct err *e) {
+/* The archive on stdin, whose beginning was read already, through a file of the lease into a folder. */
+static int unpack_stdin(struct cli_ctx *c, struct input *in, struct err *e) {
     int scratch = lease_scratch(c->lease, e);
     if (scratch < 0)
         return scratch;
-    return err_set(e, ERR_USER, -ENOSYS, "a tar archive as the build context is not there yet");
+    _cleanup_close_ int fd = openat(scratch, "stdin.tar", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int r = fd < 0 ? -errno : fd_write_all(fd, in->text.p, in->text.n);
+    if (r >= 0)
+        r = fd_copy(0, fd, 64ull << 30, NULL);
+    buf_reset(&in->text);
+    if (r < 0 || lseek(fd, 0, SEEK_SET) < 0 || mkdirat(scratch, "context", 0700) < 0)
+        return err_errno(e, r < 0 ? r : -errno, "the build context on stdin");
+    in->context = openat(scratch, "context", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = in->context < 0 ? err_errno(e, -errno, "open the build context") : context_unpack(fd, in->context, e);
+    (void)unlinkat(scratch, "stdin.tar", 0);
+    return r;
 }
 
-static int from_stdin(struct cli_ctx *c, struct input *in, struct err *e) {
+/* The Dockerfile is one of the archive's. */
+static int tar_context(struct cli_ctx *c, struct input *in, const char *file, struct err *e) {
+    in->name = xstrdup("-");
+    in->dockerfile = xstrdup(file ? file : "Dockerfile");
+    int r = unpack_stdin(c, in, e);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int fd = fs_open_in(in->context, in->dockerfile, O_RDONLY | O_NONBLOCK, 0, 0);
+    r = fd < 0 ? fd : fs_read_fd(fd, &in->text);
+    return r < 0 ? err_set(e, ERR_USER, r, "%s in the archive on stdin: %s", in->dockerfile, strerror(-r)) : 0;
+}
+
+static int from_stdin(struct cli_ctx *c, struct input *in, const char *file, struct err *e) {
     in->text = BUF_MAX(4u << 20);
     char chunk[65536];
     for (ssize_t n; (n = read(0, chunk, sizeof chunk)) != 0;) {
@@ -73,7 +93,7 @@ static int from_stdin(struct cli_ctx *c, struct input *in, struct err *e) {
             return err_errno(e, -errno, "stdin");
         buf_add(&in->text, chunk, (size_t)n);
         if (is_tar(&in->text))
-            return unpack_stdin(c, in, &in->text, e);
+            return tar_context(c, in, file, e);
         if (!buf_ok(&in->text))
             return err_set(e, ERR_LIMIT, -EFBIG, "the Dockerfile on stdin is larger than 4 MiB");
     }
@@ -123,8 +143,8 @@ static int from_folder(struct input *in, const char *path, const char *file, str
 static int input_open(struct cli_ctx *c, struct input *in, const char *path, const char *file, struct err *e) {
     static const char *const remote[] = {"http://", "https://", "git://", "git@", "ssh://", "github.com/"};
     in->context = -1;
-    if (streq(path, "-") && !file)
-        return from_stdin(c, in, e);
+    if (streq(path, "-"))
+        return from_stdin(c, in, file, e);
     for (size_t i = 0; i < ELEMENTS(remote); i++)
         if (startswith(path, remote[i]))
             return err_set(e, ERR_USER, -ENOSYS, "%s: a build context from the network is not there yet", path);
@@ -331,7 +351,7 @@ int cmd_build(int argc, char **argv) {
         {0, "cgroup-parent", OPT_IGNORE, NULL, "NAME", NULL},
     };
     const struct opts o = {.usage = "build [options] PATH | -",
-                           .about = "Builds an image from a Dockerfile. PATH is the build context; - reads the Dockerfile from stdin.",
+                           .about = "Builds an image from a Dockerfile. PATH is the build context; - reads a Dockerfile or a tar of the context from stdin.",
                            .items = items, .n = ELEMENTS(items)};
     int code = opts_begin(&o, argc, argv, &n);
     if (code < 0 && n != 1) {

@@ -1,4 +1,5 @@
 /* slipway prune, slipway system df: what the store holds, and letting go of what nothing needs. */
+#include "build/cache.h"
 #include "cli/commands.h"
 #include "cli/context.h"
 #include "cli/opts.h"
@@ -157,6 +158,8 @@ int cmd_prune(int argc, char **argv) {
         if (!p.dry_run) {
             image_forget_gone(c.store);
             (void)rec_each(c.store, "cache", NULL, forget_cached, c.store);
+            if (p.all)
+                cache_forget_notes(c.store);
         }
         _cleanup_buf_ struct buf size = BUF_SMALL;
         buf_add_size(&size, res.bytes);

@@ -480,3 +480,20 @@ def test_example(build, dockerfile):
     build(None, {}, "-f", str(build.ctx / dockerfile), "-t", "t/example", keep=True, timeout=1500)
     img = build.save("t/example")
     assert img.config["config"]["Cmd"] and "app/manage.py" in img
+
+
+def test_context_on_stdin(build, sl, place):
+    tar = place / "context.tar.gz"
+    with tarfile.open(tar, "w:gz") as t:
+        for name, text in {"Dockerfile": f"FROM {BASE}\nCOPY a/ /x/\n", "a/b": "data\n", "not": "sent", ".dockerignore": "not\n"}.items():
+            m = tarfile.TarInfo(name)
+            m.size = len(text)
+            t.addfile(m, io.BytesIO(text.encode()))
+    os.chmod(tar, 0o644)
+    env = " ".join(f"{k}={v}" for k, v in build.env.items())
+    sl.sh(f"{env} {sl.binary} build -t t/stdin - < {tar}")
+    assert build.save("t/stdin").text("x/b", "data\n")
+    r = build.run("build", "-q", "-", input=f"FROM {BASE}\nRUN true\n")
+    assert r.returncode == 0 and r.stdout.startswith("sha256:")
+    r = build.run("build", "-", input=f"FROM {BASE}\nCOPY a /\n")
+    assert r.returncode == 2 and "no build context" in r.stderr

@@ -1,0 +1,8 @@
+#pragma once
+/* A build context that comes as a tar archive (from a Docker client, or on stdin). */
+#include "core/err.h"
+
+/* Unpacks the archive (any codec that base/compress.h reads) into the folder dir, which is ours and
+ * empty: every path is resolved inside it, owners are the caller's, devices and pipes are left out.
+ * At most 64 GiB unpacked. */
+int context_unpack(int fd, int dir, struct err *e);
