@@ -342,11 +342,21 @@ static int build(struct box *b, const struct box_spec *spec, struct err *e) {
     hello = hello_send(b, spec, e);
     if (hello < 0)
         return hello;
+    /* While the runtime starts: mounts are made, and asked for ahead. */
+    struct err first = {0};
+    b->starting = true;
+    int m = etc_files(b, spec, &first);
+    for (size_t i = 0; i < spec->n_mounts && m == 0; i++)
+        m = box_mount(b, &spec->mounts[i], &first);
+    b->starting = false;
     r = started_wait(b, hello, e);
+    if (r == 0 && m < 0) { /* it lives, so that is the error; else the supervisor knows better */
+        if (e)
+            *e = first;
+        r = m;
+    }
     if (r == 0)
-        r = etc_files(b, spec, e);
-    for (size_t i = 0; i < spec->n_mounts && r == 0; i++)
-        r = box_mount(b, &spec->mounts[i], e);
+        r = box_attach_collect(b, e);
     if (r == 0 && spec->net && !spec->host_net)
         r = net_wait(spec->net, e);
     if (r == 0 && spec->readonly_root) {
@@ -439,6 +449,11 @@ static void supervisor_end(struct box *b) {
 void box_destroy(struct box *b) {
     if (!b)
         return;
+    for (size_t i = 0; i < b->n_deferred; i++) { /* of a start that failed */
+        fd_close(b->deferred[i].sock);
+        free(b->deferred[i].target);
+    }
+    free(b->deferred);
     if (b->snap_upper && b->init_pid)
         stubs_remove(b);
     b->ctl = fd_close(b->ctl); /* the init ends, and everything with it */

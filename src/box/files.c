@@ -66,14 +66,43 @@ static void stub_add(struct box *b, const char *target, int made) {
     pthread_mutex_unlock(&b->lock);
 }
 
-static int attach(struct box *b, const char *target, int tree, struct box_req *h, const char *opt,
-                  struct err *e) {
-    int r = request_ask(b->ctl, h, target, opt, &tree, tree >= 0, NULL);
+static int attached(struct box *b, const char *target, int r, struct err *e) {
     if (r < 0)
         return err_set(e, ERR_INTERNAL, r, "mount on %s in box %s: %s", target, b->name,
                        strerror(-r));
     stub_add(b, target, r);
     return 0;
+}
+
+static int attach(struct box *b, const char *target, int tree, struct box_req *h, const char *opt,
+                  struct err *e) {
+    if (!b->starting)
+        return attached(b, target, request_ask(b->ctl, h, target, opt, &tree, tree >= 0, NULL), e);
+    int sock = request_send(b->ctl, h, NULL, NULL, target, opt, &tree, tree >= 0);
+    if (sock < 0)
+        return attached(b, target, sock, e);
+    GROW(b->deferred, b->cap_deferred, b->n_deferred + 1);
+    b->deferred[b->n_deferred++] = (struct deferred){sock, xstrdup(target)};
+    return 0;
+}
+
+int box_attach_collect(struct box *b, struct err *e) {
+    int r = 0;
+    for (size_t i = 0; i < b->n_deferred; i++) {
+        struct deferred *d = &b->deferred[i];
+        struct box_rep m;
+        if (r == 0) {
+            r = reply_recv(d->sock, &m, NULL, 0);
+            r = attached(b, d->target, r < 0 ? r : m.value, e);
+        }
+        fd_close(d->sock);
+        free(d->target);
+    }
+    b->n_deferred = 0;
+    free(b->deferred);
+    b->deferred = NULL;
+    b->cap_deferred = 0;
+    return r;
 }
 
 int box_attach(struct box *b, const char *target, int tree, uint32_t flags, struct err *e) {

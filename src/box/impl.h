@@ -27,6 +27,11 @@ struct stub {
     char *target;
     int made; /* trailing parts of the path made for the mount */
 };
+/* A mount that was asked for while the box starts. */
+struct deferred {
+    int sock; /* where its answer comes */
+    char *target;
+};
 struct box {
     struct store *store;
     struct lease *lease;
@@ -43,7 +48,9 @@ struct box {
     pthread_mutex_t lock;
     struct stub *stubs;
     size_t n_stubs, cap_stubs;
-    unsigned overlays;
+    bool starting; /* box_create: mounts are sent ahead, answers are collected at its end */
+    struct deferred *deferred;
+    size_t n_deferred, cap_deferred;
     struct cgroup *cgroup;
     uint64_t memory_limit;
 };
@@ -66,6 +73,7 @@ int lower_names(const char *const *ids, size_t n, struct strv *out, struct err *
 
 /* files.c: has the init move the detached mount `tree` onto target. flags: BOX_F_RDONLY and so on. */
 int box_attach(struct box *b, const char *target, int tree, uint32_t flags, struct err *e);
+int box_attach_collect(struct box *b, struct err *e); /* the answers of mounts that were sent ahead */
 
 /* net.c */
 int net_ns_fd(struct box_net *n);                     /* the job's own namespace; not owned */

@@ -248,8 +248,13 @@ static int prepare(struct super *s) {
             return failed(s, -errno, "make %s/%s", path, dirs[i]);
     if (chdir(s->snaps) < 0)
         return failed(s, -errno, "enter %s", s->snaps);
+    return 0;
+}
+
+static int mounts(struct super *s) {
+    char path[4096];
     snprintf(path, sizeof path, "%s/run/sys", s->scratch);
-    r = mount_sys(path);
+    int r = mount_sys(path);
     if (r < 0)
         return failed(s, r, "mount /sys");
     snprintf(path, sizeof path, "%s/run/root", s->scratch);
@@ -263,23 +268,21 @@ static int prepare(struct super *s) {
     return 0;
 }
 
-/* config.json, and the init program. */
-static int bundle(struct super *s) {
-    _cleanup_buf_ struct buf text = BUF_MAX(1u << 20);
-    int r = fs_read_fd(5, &text);
-    if (r == 0)
-        r = write_run(s, "bundle/config.json", text.p, text.n, 0644);
-    close(5);
-    if (r == 0)
-        r = write_run(s, "init", embed_box_init, (size_t)(embed_box_init_end - embed_box_init), 0755);
-    return r < 0 ? failed(s, r, "write the box's configuration") : 0;
+/* The init program. */
+static int init_write(struct super *s) {
+    int r = write_run(s, "init", embed_box_init, (size_t)(embed_box_init_end - embed_box_init), 0755);
+    return r < 0 ? failed(s, r, "write the box's init") : 0;
 }
 
 /* --- the OCI runtime ------------------------------------------------------------------------ */
 
-static int runtime_start(struct super *s, int errfd, int life_inner, pid_t *ret) {
+/* crun is started before the mounts are made, so that its own start (dynamic linking, 3 ms) overlaps
+ * with them: it waits for its configuration, which comes through a pipe. */
+static bool is_crun(const struct super *s) { return strstr(path_base(s->runtime), "crun") != NULL; }
+
+/* config_r: that pipe, or -1: the configuration is in the bundle. */
+static int runtime_start(struct super *s, int errfd, int life_inner, int config_r, pid_t *ret) {
     char state[4096], dir[4096], pidfile[4096];
-    bool crun = strstr(path_base(s->runtime), "crun") != NULL;
     const char *argv[24];
     size_t n = 0;
     snprintf(state, sizeof state, "%s/run/state", s->scratch);
@@ -288,7 +291,7 @@ static int runtime_start(struct super *s, int errfd, int life_inner, pid_t *ret)
     argv[n++] = s->runtime;
     argv[n++] = "--root";
     argv[n++] = state;
-    if (crun)
+    if (is_crun(s))
         argv[n++] = "--cgroup-manager=disabled";
     else
         argv[n++] = "--rootless=true";
@@ -296,6 +299,10 @@ static int runtime_start(struct super *s, int errfd, int life_inner, pid_t *ret)
     argv[n++] = "--detach";
     argv[n++] = "--bundle";
     argv[n++] = dir;
+    if (config_r >= 0) {
+        argv[n++] = "--config";
+        argv[n++] = "/proc/self/fd/9";
+    }
     argv[n++] = "--pid-file";
     argv[n++] = pidfile;
     argv[n++] = "--preserve-fds";
@@ -305,8 +312,9 @@ static int runtime_start(struct super *s, int errfd, int life_inner, pid_t *ret)
     const char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                          "LC_ALL=C", "XDG_RUNTIME_DIR=/nonexistent", NULL};
     struct proc_spec ps = {.argv = argv, .envp = env,
-                           .fds = {{2, errfd}, {BOX_FD_CONTROL, 4}, {BOX_FD_LIFE, life_inner}},
-                           .n_fds = 3};
+                           .fds = {{2, errfd}, {BOX_FD_CONTROL, 4}, {BOX_FD_LIFE, life_inner},
+                                   {9, config_r}},
+                           .n_fds = config_r >= 0 ? 4 : 3};
     return proc_spawn(&ps, ret, NULL);
 }
 
@@ -331,6 +339,41 @@ static int init_pid(struct super *s) {
     s->init = atoi(text);
     reply_send(s->sock, BOX_PID, s->init, 0, NULL, -1);
     return 0;
+}
+
+static int start(struct super *s, int errfd, int life_inner, pid_t *ret) {
+    _cleanup_buf_ struct buf config = BUF_MAX(60u << 10); /* what a pipe holds */
+    int p[2] = {-1, -1};
+    int r = prepare(s);
+    if (r == 0 && (r = fs_read_fd(5, &config)) < 0)
+        r = failed(s, r, "read the box's configuration");
+    close(5);
+    if (r == 0 && is_crun(s)) {
+        if (pipe2(p, O_CLOEXEC) < 0)
+            return failed(s, -errno, "pipe");
+        r = runtime_start(s, errfd, life_inner, p[0], ret);
+        close(p[0]);
+        if (r < 0)
+            failed(s, r, "start %s", s->runtime);
+    }
+    if (r == 0)
+        r = mounts(s);
+    if (r == 0)
+        r = init_write(s);
+    if (r == 0 && p[1] >= 0) {
+        r = fd_write_all(p[1], config.p, config.n);
+        r = r == -EPIPE ? 0 : r; /* it has ended, and will say why */
+        if (r < 0)
+            failed(s, r, "give %s its configuration", s->runtime);
+    } else if (r == 0) {
+        r = write_run(s, "bundle/config.json", config.p, config.n, 0644);
+        if (r == 0)
+            r = runtime_start(s, errfd, life_inner, -1, ret);
+        if (r < 0)
+            failed(s, r, "start %s", s->runtime);
+    }
+    fd_close(p[1]); /* without a configuration crun ends */
+    return r;
 }
 
 /* --- requests ------------------------------------------------------------------------------- */
@@ -472,7 +515,7 @@ static void serve(struct super *s, int sig, pid_t runtime, int errfd) {
 int op_box(int argc, char **argv) {
     struct super s = {.scratch_fd = -1, .run_fd = -1, .sock = 3, .life = -1};
     int life[2];
-    pid_t runtime;
+    pid_t runtime = -1;
     sigset_t chld;
     if (argc < 8)
         return 2;
@@ -496,16 +539,13 @@ int op_box(int argc, char **argv) {
     if (sig < 0 || errfd < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) < 0)
         return failed(&s, -errno, "prepare") < 0;
     s.life = life[0];
-    if (prepare(&s) < 0 || bundle(&s) < 0) {
-        clean_up(&s);
-        return 1;
-    }
-    int r = runtime_start(&s, errfd, life[1], &runtime);
+    signal(SIGPIPE, SIG_IGN);
+    int r = start(&s, errfd, life[1], &runtime);
     close(life[1]);
-    if (r < 0)
-        failed(&s, r, "start %s", s.runtime);
-    else
+    if (r == 0)
         serve(&s, sig, runtime, errfd);
+    else if (runtime > 0)
+        waitpid(runtime, NULL, 0);
     clean_up(&s);
     return 0;
 }

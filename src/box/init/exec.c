@@ -94,15 +94,10 @@ static void restrict_self(struct request *q, const struct user_info *u) {
     int sock = q->fds[0];
     bool privileged = q->h.flags & BOX_F_PRIVILEGED;
     uint64_t caps = privileged ? UINT64_MAX : q->h.caps ? q->h.caps : init_state.caps;
-    uint64_t all = 0;
-    for (int c = 0; c < 64; c++) {
-        if (prctl(PR_CAPBSET_READ, c) != 1)
-            continue;
-        all |= 1ull << c;
-        if (!(caps & (1ull << c)) && prctl(PR_CAPBSET_DROP, c) < 0)
+    for (int c = 0; c < 64; c++)
+        if ((init_state.all_caps & ~caps & (1ull << c)) && prctl(PR_CAPBSET_DROP, c) < 0)
             fail(sock, errno, "drop capabilities", NULL);
-    }
-    caps &= all;
+    caps &= init_state.all_caps;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (!privileged && init_state.seccomp_len) {
         struct sock_fprog f = {
@@ -209,9 +204,6 @@ static _noreturn_ void child(struct request *q) {
 
     sigset_t none;
     sigemptyset(&none);
-    for (int s = 1; s < 65; s++)
-        if (s != SIGKILL && s != SIGSTOP)
-            signal(s, SIG_DFL);
     reply_send(sock, BOX_READY, 0, 0, NULL, master);
     if (master >= 0)
         close(master);

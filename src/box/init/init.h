@@ -10,6 +10,7 @@ struct init_state {
     unsigned char *seccomp; /* struct sock_filter array */
     size_t seccomp_len;
     uint64_t caps;       /* what a command keeps */
+    uint64_t all_caps;   /* what there is to drop */
     uint64_t nproc;      /* RLIMIT_NPROC of commands, 0 = as it is */
 };
 extern struct init_state init_state;

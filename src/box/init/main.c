@@ -214,6 +214,13 @@ static int start(void) {
     mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL);
     umount2("/dev/.slipway-init", MNT_DETACH);
     unlink("/dev/.slipway-init");
+    for (int c = 0; c < 64; c++)
+        if (prctl(PR_CAPBSET_READ, c) == 1)
+            init_state.all_caps |= 1ull << c;
+    /* Commands inherit these; init itself blocks all and reads them from a descriptor. */
+    for (int s = 1; s < 65; s++)
+        if (s != SIGKILL && s != SIGSTOP)
+            signal(s, SIG_DFL);
     init_state.rootfd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
