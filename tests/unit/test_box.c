@@ -341,9 +341,23 @@ TEST(supervisor_killed) {
     box_destroy(b);
 }
 
+/* Runs, and is not only waiting to be reaped. */
+static bool alive(int pid) {
+    char path[64], text[512] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t k = read(fd, text, sizeof text - 1);
+    close(fd);
+    const char *p = k > 0 ? strrchr(text, ')') : NULL;
+    return p && p[1] && p[2] != 'Z' && p[2] != 'X';
+}
+
 TEST(main_killed) {
-    char mark[40];
-    int fd[2];
+    char mark[40], kids[512] = "";
+    int fd[2], kid[16];
+    size_t n_kids = 0;
     if (!box_ready() || pipe(fd) < 0)
         return;
     snprintf(mark, sizeof mark, "mark-c-%d", (int)getpid());
@@ -368,9 +382,22 @@ TEST(main_killed) {
     char c;
     CHECK(read(fd[0], &c, 1) == 1);
     CHECK(marked(mark) > 2);
+    char *path = xasprintf("/proc/%d/task/%d/children", (int)pid, (int)pid);
+    int cfd = open(path, O_RDONLY | O_CLOEXEC);
+    if (cfd >= 0 && read(cfd, kids, sizeof kids - 1) > 0)
+        for (char *p = kids, *end; n_kids < ELEMENTS(kid) && (kid[n_kids] = (int)strtol(p, &end, 10)) > 0; p = end)
+            n_kids++;
+    fd_close(cfd);
+    free(path);
+    CHECK(n_kids >= 2); /* supervisor and network, as root slirp4netns too */
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     CHECK(gone_within(mark, 1000));
+    for (size_t i = 0; i < n_kids; i++) {
+        for (int t = 0; t < 50 && alive(kid[i]); t++)
+            usleep(20000);
+        CHECK(!alive(kid[i]));
+    }
     close(fd[0]);
     /* What it left on the disk goes with the next sweep. */
     struct err e = {0};
