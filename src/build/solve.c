@@ -316,6 +316,8 @@ static void finish(struct build *b, struct vertex *v, int r, const struct err *e
         if (!b->stop) {
             b->error = r;
             b->err = *e;
+            if (r != -ECANCELED)
+                err_wrap(&b->err, r, "%.200s", v->name);
             if (!b->err.at.line)
                 b->err.at = v->at;
         }

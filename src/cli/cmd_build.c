@@ -254,6 +254,17 @@ static void report(const struct args *a, const struct build_result *res) {
     fputc('\n', stderr);
 }
 
+/* An error of a step, with the line of the Dockerfile. */
+static int fail_at(const struct input *in, const struct err *e) {
+    if (!e->at.line || !in->dockerfile || !streq0(e->at.file, in->dockerfile))
+        return cli_fail(e);
+    struct diag d = {.level = DIAG_ERROR, .at = e->at, .msg = (char *)(uintptr_t)e->msg,
+                     .hint = e->hint[0] ? (char *)(uintptr_t)e->hint : NULL};
+    fflush(stdout);
+    diag_print(stderr, &d, in->text.p, in->text.n, term_colour(2));
+    return err_exit_code(e->kind);
+}
+
 static int run(struct cli_ctx *c, const struct args *a, const char *path) {
     struct err e = {0};
     struct diags d = {0};
@@ -290,7 +301,7 @@ static int run(struct cli_ctx *c, const struct args *a, const char *path) {
         cli_diags(&d, in.text.p, in.text.n);
         code = 2;
     } else if (r < 0) {
-        code = cli_fail(&e);
+        code = fail_at(&in, &e);
     } else {
         if (a->iidfile && (r = fs_write(AT_FDCWD, a->iidfile, sv_from(res.id), 0644, false, &e)) < 0)
             code = cli_fail(&e);
