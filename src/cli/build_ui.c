@@ -51,6 +51,12 @@ static struct step *step_of(struct build_ui *u, const struct build_event *ev) {
 
 static void put_seconds(FILE *f, uint64_t ns) { fprintf(f, "%.1fs", (double)ns / 1e9); }
 
+static void warning(struct build_ui *u, const struct build_event *ev) {
+    fprintf(u->out, "%s%s%s", ev->why ? ev->why : "", ev->why ? ": " : "", ev->name);
+    if (ev->at.line)
+        fprintf(u->out, " (%s:%u)", ev->at.file ? ev->at.file : "", ev->at.line);
+}
+
 /* --- plain ---------------------------------------------------------------------------------- */
 
 static void plain_lines(struct build_ui *u, struct step *s, bool flush) {
@@ -108,7 +114,9 @@ static void plain(struct build_ui *u, const struct build_event *ev) {
         plain_lines(u, s, false);
         break;
     case BUILD_WARNING:
-        fprintf(u->out, "WARN: %s: %s (%s:%u)\n", ev->why ? ev->why : "", ev->name, ev->at.file ? ev->at.file : "", ev->at.line);
+        fprintf(u->out, "WARN: ");
+        warning(u, ev);
+        fputc('\n', u->out);
         break;
     case BUILD_PROGRESS:
         /* Only begin and end of a transfer, and once in a while between. */
@@ -252,8 +260,9 @@ static void live(struct build_ui *u, const struct build_event *ev) {
         break;
     case BUILD_WARNING:
         erase(u);
-        fprintf(u->out, "%s => WARN %s: %s (%s:%u)%s\n", c(u, "\033[33m"), ev->why ? ev->why : "", ev->name,
-                ev->at.file ? ev->at.file : "", ev->at.line, c(u, "\033[0m"));
+        fprintf(u->out, "%s => WARN ", c(u, "\033[33m"));
+        warning(u, ev);
+        fprintf(u->out, "%s\n", c(u, "\033[0m"));
         break;
     case BUILD_PROGRESS:
         snprintf(u->progress, sizeof u->progress, "%.199s", ev->name);
