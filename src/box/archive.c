@@ -17,7 +17,9 @@
 #define ROOT_FD 3
 #define MAX_DEPTH 256
 
-static int out_write(void *arg, const void *p, size_t n) { return fd_write_all(1, p, n); }
+static int out_write(void *arg, const void *p, size_t n) {
+    return fd_write_all(1, p, n);
+}
 
 static ssize_t in_read(void *arg, void *p, size_t n) {
     ssize_t k;
@@ -62,8 +64,11 @@ static int get_entry(struct tar_writer *t, int dir, const char *name, const char
         return err_set(e, ERR_LIMIT, -ELOOP, "%s: folders nested too deeply", path);
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : err_errno(e, -errno, "%s", path); /* gone meanwhile */
-    struct tar_entry en = {.path = path, .mode = st.st_mode & 07777, .uid = st.st_uid,
-                           .gid = st.st_gid, .mtime = st.st_mtim.tv_sec,
+    struct tar_entry en = {.path = path,
+                           .mode = st.st_mode & 07777,
+                           .uid = st.st_uid,
+                           .gid = st.st_gid,
+                           .mtime = st.st_mtim.tv_sec,
                            .mtime_ns = (uint32_t)st.st_mtim.tv_nsec};
     switch (st.st_mode & S_IFMT) {
     case S_IFREG:
@@ -111,7 +116,8 @@ static int get(const char *path, struct err *e) {
                                   : fs_parent_in(ROOT_FD, clean, false, &name);
     struct stat st;
     if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return err_set(e, ERR_NOTFOUND, dir < 0 ? dir : -errno, "%s: no such file in the box", path);
+        return err_set(e, ERR_NOTFOUND, dir < 0 ? dir : -errno, "%s: no such file in the box",
+                       path);
     struct tar_writer *t = tar_writer_new(out_write, NULL);
     int r = get_entry(t, dir, name, name, 0, e);
     if (r == 0)
@@ -147,7 +153,8 @@ static int put_attrs(int dir, const char *name, const struct tar_entry *en) {
 }
 
 static int put_entry(struct tar_reader *t, const char *dest, const struct tar_entry *en) {
-    _cleanup_free_ char *rel = path_clean(en->path), *full = path_join(dest, startswith(rel, "/") ? rel + 1 : rel);
+    _cleanup_free_ char *rel = path_clean(en->path),
+                        *full = path_join(dest, startswith(rel, "/") ? rel + 1 : rel);
     const char *name;
     struct stat st;
     int r = 0;

@@ -122,8 +122,9 @@ static int supervisor_start(struct box *b, const struct box_spec *spec, int netn
     if (!runtime && !(configured && *configured))
         runtime = proc_find("runc");
     if (!runtime) {
-        err_set(e, ERR_ENV, -ENOENT, configured && *configured ? "SLIPWAY_OCI_RUNTIME names no program"
-                                                             : "neither crun nor runc is installed");
+        err_set(e, ERR_ENV, -ENOENT,
+                configured && *configured ? "SLIPWAY_OCI_RUNTIME names no program"
+                                          : "neither crun nor runc is installed");
         return err_hint(e, -ENOENT, "sudo apt-get install crun");
     }
     if (keeper_idmap(b->keeper)->root) {
@@ -131,7 +132,8 @@ static int supervisor_start(struct box *b, const struct box_spec *spec, int netn
         if (given < 0)
             return given;
     }
-    _cleanup_free_ char *dir = given ? xasprintf("%s/scratch/%s", where, b->dirname) : xstrdup(b->dir);
+    _cleanup_free_ char *dir =
+        given ? xasprintf("%s/scratch/%s", where, b->dirname) : xstrdup(b->dir);
     snprintf(run, sizeof run, "%s/run", dir);
     box_config(spec, keeper_idmap(b->keeper), run, &config);
     strv_add(&argv, "box");
@@ -141,8 +143,11 @@ static int supervisor_start(struct box *b, const struct box_spec *spec, int netn
         strv_addf(&argv, "snap:%s", spec->upper_snap);
     else
         strv_add(&argv, "");
-    strv_addf(&argv, "%s%s%s", given ? "m" : "", spec->volatile_upper || !spec->upper_snap[0] ? "v" : "",
-              netns >= 0 ? "n" : spec->host_net ? "" : "l");
+    strv_addf(&argv, "%s%s%s", given ? "m" : "",
+              spec->volatile_upper || !spec->upper_snap[0] ? "v" : "",
+              netns >= 0       ? "n"
+              : spec->host_net ? ""
+                               : "l");
     strv_add(&argv, runtime);
     strv_add(&argv, where);
     r = lower_names(spec->layers, spec->n_layers, &argv, e);
@@ -150,7 +155,7 @@ static int supervisor_start(struct box *b, const struct box_spec *spec, int netn
     if (r == 0 && config_fd < 0)
         r = err_errno(e, config_fd, "make a memfd");
     if (r == 0 && (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sup) < 0 ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl) < 0))
+                   socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ctl) < 0))
         r = err_errno(e, -errno, "make a socket");
     b->sup = sup[0];
     b->ctl = ctl[0];
@@ -181,7 +186,8 @@ static int hello_send(struct box *b, const struct box_spec *spec, struct err *e)
     return sock < 0 ? err_errno(e, sock, "speak to the box") : sock;
 }
 
-/* Waits for both: the init's answer (hello -1: not), and the supervisor's word of its process id. */
+/* Waits for both: the init's answer (hello -1: not), and the supervisor's word of its process id.
+ */
 static int started_wait(struct box *b, int hello, struct err *e) {
     bool answered = hello < 0;
     while (!answered || !b->init_pid) {
@@ -473,9 +479,15 @@ void box_destroy(struct box *b) {
     free(b);
 }
 
-pid_t box_supervisor_pid(const struct box *b) { return b->sup_pid; }
-int box_alive_fd(const struct box *b) { return b->ctl; }
-const char *box_ip(const struct box *b) { return b->ip[0] ? b->ip : NULL; }
+pid_t box_supervisor_pid(const struct box *b) {
+    return b->sup_pid;
+}
+int box_alive_fd(const struct box *b) {
+    return b->ctl;
+}
+const char *box_ip(const struct box *b) {
+    return b->ip[0] ? b->ip : NULL;
+}
 
 int box_kill_all(struct box *b, int signo) {
     struct box_req h = {.kind = BOX_KILLALL, .num = {signo}};

@@ -84,7 +84,10 @@ enum cgroup_mode cgroup_mode(void) {
     struct mounts m;
     mounts_read(&m);
     bool v1 = m.v1[MEMORY] || m.v1[CPU] || m.v1[PIDS];
-    enum cgroup_mode r = v1 && m.v2 ? CGROUP_HYBRID : v1 ? CGROUP_V1 : m.v2 ? CGROUP_V2 : CGROUP_NONE;
+    enum cgroup_mode r = v1 && m.v2 ? CGROUP_HYBRID
+                         : v1       ? CGROUP_V1
+                         : m.v2     ? CGROUP_V2
+                                    : CGROUP_NONE;
     mounts_done(&m);
     return r;
 }
@@ -156,7 +159,8 @@ static void v2_limits(const char *dir, const struct box_limits *l, char missing[
         (void)write_text(dir, "memory.oom.group", "0");
     }
     if (l->nano_cpus) {
-        snprintf(t, sizeof t, "%llu 100000", (unsigned long long)MAX(l->nano_cpus / 10000, 1000ull));
+        snprintf(t, sizeof t, "%llu 100000",
+                 (unsigned long long)MAX(l->nano_cpus / 10000, 1000ull));
         if (write_text(dir, "cpu.max", t) < 0)
             missed(missing, "cpu");
     }
@@ -167,8 +171,8 @@ static void v2_limits(const char *dir, const struct box_limits *l, char missing[
 /* --- v1 ------------------------------------------------------------------------------------- */
 
 static void v1_limits(struct cgroup *c, const struct box_limits *l, char missing[64]) {
-    if (l->memory && (!c->path[MEMORY] ||
-                      write_u64(c->path[MEMORY], "memory.limit_in_bytes", l->memory) < 0))
+    if (l->memory &&
+        (!c->path[MEMORY] || write_u64(c->path[MEMORY], "memory.limit_in_bytes", l->memory) < 0))
         missed(missing, "memory");
     else if (l->memory)
         (void)write_u64(c->path[MEMORY], "memory.memsw.limit_in_bytes", l->memory);
@@ -279,7 +283,8 @@ void cgroup_free(struct cgroup *c) {
         return;
     for (size_t i = 0; i < N_CONTROLLERS; i++) {
         /* The last process may still be on its way out. */
-        for (int turn = 0; c->path[i] && rmdir(c->path[i]) < 0 && errno == EBUSY && turn < 100; turn++)
+        for (int turn = 0; c->path[i] && rmdir(c->path[i]) < 0 && errno == EBUSY && turn < 100;
+             turn++)
             usleep(2000);
         free(c->path[i]);
     }

@@ -15,5 +15,6 @@ struct cgroup;
 int cgroup_new(struct lease *l, const char *name, const struct box_limits *limits,
                struct cgroup **ret, char missing[64]);
 int cgroup_add(struct cgroup *c, pid_t pid);
-int cgroup_stats(struct cgroup *c, struct box_stats *ret); /* memory, cpu_ns, pids as far as known */
-void cgroup_free(struct cgroup *c); /* removes it; its processes must be gone */
+int cgroup_stats(struct cgroup *c,
+                 struct box_stats *ret); /* memory, cpu_ns, pids as far as known */
+void cgroup_free(struct cgroup *c);      /* removes it; its processes must be gone */

@@ -3,13 +3,47 @@
 #include "box/impl.h"
 #include "core/json.h"
 
-static const char *const cap_names[] = {
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
-    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE"};
+static const char *const cap_names[] = {"CHOWN",
+                                        "DAC_OVERRIDE",
+                                        "DAC_READ_SEARCH",
+                                        "FOWNER",
+                                        "FSETID",
+                                        "KILL",
+                                        "SETGID",
+                                        "SETUID",
+                                        "SETPCAP",
+                                        "LINUX_IMMUTABLE",
+                                        "NET_BIND_SERVICE",
+                                        "NET_BROADCAST",
+                                        "NET_ADMIN",
+                                        "NET_RAW",
+                                        "IPC_LOCK",
+                                        "IPC_OWNER",
+                                        "SYS_MODULE",
+                                        "SYS_RAWIO",
+                                        "SYS_CHROOT",
+                                        "SYS_PTRACE",
+                                        "SYS_PACCT",
+                                        "SYS_ADMIN",
+                                        "SYS_BOOT",
+                                        "SYS_NICE",
+                                        "SYS_RESOURCE",
+                                        "SYS_TIME",
+                                        "SYS_TTY_CONFIG",
+                                        "MKNOD",
+                                        "LEASE",
+                                        "AUDIT_WRITE",
+                                        "AUDIT_CONTROL",
+                                        "SETFCAP",
+                                        "MAC_OVERRIDE",
+                                        "MAC_ADMIN",
+                                        "SYSLOG",
+                                        "WAKE_ALARM",
+                                        "BLOCK_SUSPEND",
+                                        "AUDIT_READ",
+                                        "PERFMON",
+                                        "BPF",
+                                        "CHECKPOINT_RESTORE"};
 
 static int cap_bits(const char *name, uint64_t *ret) {
     if (strncasecmp(name, "CAP_", 4) == 0)
@@ -107,13 +141,15 @@ static void mounts(struct json_w *w, const struct box_spec *spec, const struct i
     mount_entry(w, "/proc", "proc", "proc", OPTIONS("nosuid", "noexec", "nodev"));
     mount_entry(w, "/dev", "tmpfs", "tmpfs", OPTIONS("nosuid", "mode=755", "size=65536k"));
     /* Group 5 is tty; a single id knows no such group. */
-    mount_entry(w, "/dev/pts", "devpts", "devpts",
-                map->single ? OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")
-                            : OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
-                                      "gid=5"));
+    mount_entry(
+        w, "/dev/pts", "devpts", "devpts",
+        map->single
+            ? OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")
+            : OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"));
     snprintf(shm, sizeof shm, "size=%llu",
              (unsigned long long)(spec->limits.shm ? spec->limits.shm : 64ull << 20));
-    mount_entry(w, "/dev/shm", "tmpfs", "shm", OPTIONS("nosuid", "noexec", "nodev", "mode=1777", shm));
+    mount_entry(w, "/dev/shm", "tmpfs", "shm",
+                OPTIONS("nosuid", "noexec", "nodev", "mode=1777", shm));
     mount_entry(w, "/dev/mqueue", "mqueue", "mqueue", OPTIONS("nosuid", "noexec", "nodev"));
     snprintf(path, sizeof path, "%s/sys", run);
     mount_entry(w, "/sys", "bind", path,
@@ -122,7 +158,8 @@ static void mounts(struct json_w *w, const struct box_spec *spec, const struct i
     snprintf(path, sizeof path, "%s/init", run);
     mount_entry(w, "/dev/.slipway-init", "bind", path, OPTIONS("bind", "ro", "nosuid", "nodev"));
     for (size_t i = 0; i < spec->n_devices; i++)
-        mount_entry(w, spec->devices[i].path, "bind", spec->devices[i].path, OPTIONS("bind", "nosuid"));
+        mount_entry(w, spec->devices[i].path, "bind", spec->devices[i].path,
+                    OPTIONS("bind", "nosuid"));
     jw_end_arr(w);
 }
 

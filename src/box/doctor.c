@@ -34,7 +34,8 @@ static void add(struct doctor *d, const char *name, enum doctor_status st, const
     va_end(ap);
 }
 
-static void add_err(struct doctor *d, const char *name, enum doctor_status st, const struct err *e) {
+static void add_err(struct doctor *d, const char *name, enum doctor_status st,
+                    const struct err *e) {
     add(d, name, st, e->hint, "%s", e->msg);
 }
 
@@ -57,8 +58,8 @@ static bool user_namespace(struct doctor *d) {
         add_err(d, "subordinate ids", DOCTOR_FAIL, &e);
         return false;
     }
-    add(d, "subordinate ids", DOCTOR_OK, NULL, "%s", map.root ? "root: a range of its own"
-                                                              : "from /etc/subuid and /etc/subgid");
+    add(d, "subordinate ids", DOCTOR_OK, NULL, "%s",
+        map.root ? "root: a range of its own" : "from /etc/subuid and /etc/subgid");
     if (keeper_new(&k, &map, &e) < 0) {
         add_err(d, "user namespaces", DOCTOR_FAIL, &e);
         return false;
@@ -75,7 +76,8 @@ static void runtime(struct doctor *d) {
     else if (runc)
         add(d, "OCI runtime", DOCTOR_WARN, "sudo apt-get install crun", "%s; crun is faster", runc);
     else
-        add(d, "OCI runtime", DOCTOR_FAIL, "sudo apt-get install crun", "neither crun nor runc is there");
+        add(d, "OCI runtime", DOCTOR_FAIL, "sudo apt-get install crun",
+            "neither crun nor runc is there");
 }
 
 static void network(struct doctor *d) {
@@ -93,9 +95,10 @@ static void network(struct doctor *d) {
     if (r < 0)
         add_err(d, "network", DOCTOR_FAIL, &e);
     else
-        add(d, "network", DOCTOR_OK, NULL, "%s, ready in %u ms (user-mode: neither ip_forward nor the host's FORWARD "
-            "rules matter)", net_mode_name(n),
-            (unsigned)((now_mono() - t) / 1000000));
+        add(d, "network", DOCTOR_OK, NULL,
+            "%s, ready in %u ms (user-mode: neither ip_forward nor the host's FORWARD "
+            "rules matter)",
+            net_mode_name(n), (unsigned)((now_mono() - t) / 1000000));
     net_free(n);
 }
 
@@ -120,7 +123,8 @@ static void box(struct doctor *d) {
     if (fstatfs(store_dirfd(d->store), &fs) == 0 && fs.f_type == OVERLAYFS_SUPER_MAGIC)
         add(d, "overlay", DOCTOR_WARN, "set SLIPWAY_STATE to a folder on a volume",
             "%s lies on an overlay (a container's own disk), which cannot hold another one's "
-            "upper layer: what boxes write is kept in memory", store_path(d->store));
+            "upper layer: what boxes write is kept in memory",
+            store_path(d->store));
 }
 
 static void limits(struct doctor *d) {
@@ -130,12 +134,15 @@ static void limits(struct doctor *d) {
     const char *mode = cgroup_mode_name(cgroup_mode());
     int r = cgroup_new(d->lease, "doctor", &l, &c, missing);
     if (r == 0 && !missing[0])
-        add(d, "limits", DOCTOR_OK, NULL, "cgroup %s: memory, cpu and processes can be limited", mode);
+        add(d, "limits", DOCTOR_OK, NULL, "cgroup %s: memory, cpu and processes can be limited",
+            mode);
     else if (r == 0)
-        add(d, "limits", DOCTOR_WARN, NULL, "cgroup %s: these cannot be limited here: %s", mode, missing);
+        add(d, "limits", DOCTOR_WARN, NULL, "cgroup %s: these cannot be limited here: %s", mode,
+            missing);
     else
         add(d, "limits", DOCTOR_WARN,
-            geteuid() == 0 ? NULL : "systemd-run --user --scope slipway … (where systemd delegates)",
+            geteuid() == 0 ? NULL
+                           : "systemd-run --user --scope slipway … (where systemd delegates)",
             "cgroup %s, but none can be made here: only the number of processes is limited", mode);
     cgroup_free(c);
 }
@@ -147,8 +154,9 @@ static void disk(struct doctor *d) {
         return;
     uint64_t free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
     buf_add_size(&b, free_bytes);
-    enum doctor_status st = free_bytes < 1ull << 30 ? DOCTOR_FAIL
-                            : free_bytes < 5ull << 30 ? DOCTOR_WARN : DOCTOR_OK;
+    enum doctor_status st = free_bytes < 1ull << 30   ? DOCTOR_FAIL
+                            : free_bytes < 5ull << 30 ? DOCTOR_WARN
+                                                      : DOCTOR_OK;
     add(d, "disk", st, st == DOCTOR_OK ? NULL : "slipway prune", "%s free in %s", buf_str(&b),
         store_path(d->store));
 }

@@ -114,9 +114,15 @@ int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, str
     return 0;
 }
 
-int box_proc_status_fd(const struct box_proc *p) { return p->sock; }
-int box_proc_tty_fd(const struct box_proc *p) { return p->tty; }
-int box_proc_pid(const struct box_proc *p) { return p->pid; }
+int box_proc_status_fd(const struct box_proc *p) {
+    return p->sock;
+}
+int box_proc_tty_fd(const struct box_proc *p) {
+    return p->tty;
+}
+int box_proc_pid(const struct box_proc *p) {
+    return p->pid;
+}
 
 int box_proc_wait(struct box_proc *p, struct err *e) {
     while (!p->ended)
@@ -140,7 +146,8 @@ int box_proc_try(struct box_proc *p) {
 }
 
 int box_proc_signal(struct box_proc *p, int signo, bool group) {
-    struct box_req h = {.kind = BOX_SIGNAL, .flags = group ? BOX_F_GROUP : 0, .num = {p->pid, signo}};
+    struct box_req h = {
+        .kind = BOX_SIGNAL, .flags = group ? BOX_F_GROUP : 0, .num = {p->pid, signo}};
     if (p->ended && !group)
         return -ESRCH;
     return request_ask(p->box->ctl, &h, NULL, NULL, NULL, 0, NULL);

@@ -122,7 +122,8 @@ static int idle(void *arg) {
  * the other way round. The box's other ids stay what they are, subordinate ones on disk too, as
  * for an ordinary user: were they the host's own, the box's root could leave set-uid files of the
  * host's root in the tree. Owners that are not mapped show as nobody and cannot be written. */
-static void idmap_userns(const struct idmap *map, uint32_t owner, bool uid_not_gid, struct buf *text) {
+static void idmap_userns(const struct idmap *map, uint32_t owner, bool uid_not_gid,
+                         struct buf *text) {
     uint32_t runner = uid_not_gid ? idmap_uid_out(map, ID_RUNNER) : idmap_gid_out(map, ID_RUNNER);
     const struct idrange *rg = uid_not_gid ? map->uid : map->gid;
     size_t n = uid_not_gid ? map->n_uid : map->n_gid;
@@ -202,7 +203,8 @@ static int bind_tree(struct box *b, const struct box_mount *m, struct err *e) {
     ssize_t k = readlink(link, path, sizeof path - 1);
     path[k > 0 ? k : 0] = 0;
     /* A detached mount has no path here (it reads as "/" or one that is not it). */
-    if (k <= 0 || stat(path, &there) < 0 || there.st_dev != st.st_dev || there.st_ino != st.st_ino) {
+    if (k <= 0 || stat(path, &there) < 0 || there.st_dev != st.st_dev ||
+        there.st_ino != st.st_ino) {
         fd = fcntl(m->source_fd, F_DUPFD_CLOEXEC, 3);
         return fd < 0 ? err_errno(e, -errno, "source of %s", m->target) : fd;
     }

@@ -13,4 +13,6 @@ void box_helper_use(void) {
 void box_helper_use(void) {}
 #endif
 
-__attribute__((constructor)) static void before_main(void) { box_helper_use(); }
+__attribute__((constructor)) static void before_main(void) {
+    box_helper_use();
+}

@@ -71,14 +71,16 @@ int sup_ask(struct box *b, uint32_t kind, uint32_t flags, const char *const *arg
 /* Snapshot ids ("<id>", "snap:<id>", "tree:<id>") to paths relative to the store's snap folder. */
 int lower_names(const char *const *ids, size_t n, struct strv *out, struct err *e);
 
-/* files.c: has the init move the detached mount `tree` onto target. flags: BOX_F_RDONLY and so on. */
+/* files.c: has the init move the detached mount `tree` onto target. flags: BOX_F_RDONLY and so on.
+ */
 int box_attach(struct box *b, const char *target, int tree, uint32_t flags, struct err *e);
-int box_attach_collect(struct box *b, struct err *e); /* the answers of mounts that were sent ahead */
+int box_attach_collect(struct box *b,
+                       struct err *e); /* the answers of mounts that were sent ahead */
 
 /* net.c */
-int net_ns_fd(struct box_net *n);                     /* the job's own namespace; not owned */
+int net_ns_fd(struct box_net *n);                      /* the job's own namespace; not owned */
 int net_hosts_mount(struct box_net *n, struct err *e); /* a detached mount of the hosts file */
-const char *net_resolv(struct box_net *n);            /* text of /etc/resolv.conf */
+const char *net_resolv(struct box_net *n);             /* text of /etc/resolv.conf */
 /* A namespace of its own on the bridge; fd is the caller's. */
 int net_attach(struct box_net *n, const char *names, char ip[48], int *ret_fd, struct err *e);
 /* Names (comma-separated) for the job's own address. */

@@ -64,7 +64,9 @@ static int slirp_as_root(struct box_net *n, const char *program, int ready_w, st
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_errno(e, -errno, "pipe");
     slirp_argv(argv, program, cidr, option);
-    struct proc_spec ps = {.argv = argv, .fds = {{3, ready_w}, {4, p[0]}, {5, n->ns}}, .n_fds = 3,
+    struct proc_spec ps = {.argv = argv,
+                           .fds = {{3, ready_w}, {4, p[0]}, {5, n->ns}},
+                           .n_fds = 3,
                            .new_session = true};
     int r = proc_spawn(&ps, &n->slirp, e);
     close(p[0]);
@@ -90,8 +92,8 @@ static void resolv_make(struct box_net *n) {
 
 /* A proxy on the host's loopback must be one on the job's too. */
 static void proxies_expose(struct box_net *n) {
-    static const char *const names[] = {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY",
-                                        "all_proxy", "ALL_PROXY"};
+    static const char *const names[] = {"http_proxy",  "https_proxy", "HTTP_PROXY",
+                                        "HTTPS_PROXY", "all_proxy",   "ALL_PROXY"};
     for (size_t i = 0; i < ELEMENTS(names); i++) {
         const char *v = getenv(names[i]), *p = v ? strstr(v, "://") : NULL;
         char host[64] = "";
@@ -162,7 +164,10 @@ int net_new(struct store *s, struct lease *l, const struct net_options *o, struc
                    (as_root && pipe2(ready, O_CLOEXEC) < 0)))
         r = err_errno(e, -errno, "make a socket");
     if (r == 0) {
-        const char *argv[] = {"net", n->mode == NET_ISOLATED ? "none" : as_root ? "given" : "slirp",
+        const char *argv[] = {"net",
+                              n->mode == NET_ISOLATED ? "none"
+                              : as_root               ? "given"
+                                                      : "slirp",
                               program ? program : "", NULL};
         int fds[2] = {pair[1], ready[0]};
         n->sock = pair[0];
@@ -230,9 +235,15 @@ int net_wait(struct box_net *n, struct err *e) {
 const char *net_mode_name(const struct box_net *n) {
     return n->mode == NET_ISOLATED ? "isolated" : "slirp4netns";
 }
-const char *net_gateway(const struct box_net *n) { return n->ip; }
-int net_ns_fd(struct box_net *n) { return n->ns; }
-const char *net_resolv(struct box_net *n) { return n->resolv; }
+const char *net_gateway(const struct box_net *n) {
+    return n->ip;
+}
+int net_ns_fd(struct box_net *n) {
+    return n->ns;
+}
+const char *net_resolv(struct box_net *n) {
+    return n->resolv;
+}
 
 int net_hosts_mount(struct box_net *n, struct err *e) {
     struct box_rep m;

@@ -9,8 +9,12 @@
 
 struct box_net;
 enum net_mode { NET_AUTO, NET_PASTA, NET_SLIRP, NET_VETH, NET_ISOLATED };
-struct net_options { enum net_mode mode; const char *name; };
-int net_new(struct store *s, struct lease *l, const struct net_options *o, struct box_net **ret, struct err *e);
+struct net_options {
+    enum net_mode mode;
+    const char *name;
+};
+int net_new(struct store *s, struct lease *l, const struct net_options *o, struct box_net **ret,
+            struct err *e);
 void net_free(struct box_net *n);
 const char *net_mode_name(const struct box_net *n);
 /* The address under which ports of the host's loopback are reachable, from the job and from every
@@ -19,11 +23,14 @@ const char *net_mode_name(const struct box_net *n);
  * 127.0.0.1 as well. Proxies on the host's loopback that the environment names are done so. */
 const char *net_gateway(const struct box_net *n);
 int net_expose_host(struct box_net *n, uint16_t host_port, bool localhost_too, struct err *e);
-/* Publishes: job localhost:port -> ip:target. port 0 = any free one, given back. proto "tcp"/"udp". */
-int net_publish(struct box_net *n, const char *ip, uint16_t target, uint16_t *port, const char *proto, struct err *e);
+/* Publishes: job localhost:port -> ip:target. port 0 = any free one, given back. proto "tcp"/"udp".
+ */
+int net_publish(struct box_net *n, const char *ip, uint16_t target, uint16_t *port,
+                const char *proto, struct err *e);
 int net_unpublish(struct box_net *n, uint16_t port, const char *proto);
 /* Publishes on the host's own address as well (slipway docker run -p outside a job). */
-int net_publish_host(struct box_net *n, const char *host_ip, const char *ip, uint16_t target, uint16_t *port, const char *proto, struct err *e);
+int net_publish_host(struct box_net *n, const char *host_ip, const char *ip, uint16_t target,
+                     uint16_t *port, const char *proto, struct err *e);
 int net_unpublish_host(struct box_net *n, uint16_t port, const char *proto);
 /* Names in the hosts file. */
 int net_name_add(struct box_net *n, const char *ip, const char *name);

@@ -58,7 +58,7 @@ struct netd {
     size_t n_names, cap_names;
     bool used[256];
     unsigned next_ip, next_veth;
-    int ready;          /* pipe of slirp4netns, -1 when it has spoken */
+    int ready; /* pipe of slirp4netns, -1 when it has spoken */
     struct loop_source *ready_src;
     char failed[200];
     int waiting[64];
@@ -92,8 +92,8 @@ void slirp_argv(const char *argv[24], const char *program, const char *cidr, cha
 /* --- the outer process ---------------------------------------------------------------------- */
 
 static int connect_loopback(uint16_t port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port),
-                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
         int r = -errno;
@@ -114,9 +114,8 @@ static int slirp_start(struct request *q) {
     const char *argv[24];
     char option[64];
     slirp_argv(argv, q->str1, q->str2, option);
-    ps = (struct proc_spec){.argv = argv,
-                            .fds = {{3, q->fds[2]}, {4, exit_pipe[0]}, {5, q->fds[1]}},
-                            .n_fds = 3};
+    ps = (struct proc_spec){
+        .argv = argv, .fds = {{3, q->fds[2]}, {4, exit_pipe[0]}, {5, q->fds[1]}}, .n_fds = 3};
     int r = proc_spawn(&ps, &pid, NULL);
     close(exit_pipe[0]); /* the write end stays open for as long as we live */
     return r;
@@ -157,7 +156,7 @@ static uint32_t subnet_choose(void) {
     _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
     (void)fs_read(AT_FDCWD, "/proc/net/route", &b, NULL);
     for (unsigned i = 0; i < 512; i++) {
-        uint32_t net = i < 200   ? 10u << 24 | (2 + i) << 8             /* 10.0.2.0 and up */
+        uint32_t net = i < 200   ? 10u << 24 | (2 + i) << 8 /* 10.0.2.0 and up */
                        : i < 400 ? 172u << 24 | 29u << 16 | (i - 200) << 8
                                  : 192u << 24 | 168u << 16 | (i - 400 + 100) << 8;
         struct sv rest = buf_sv(&b), line;
@@ -167,7 +166,8 @@ static uint32_t subnet_choose(void) {
             unsigned dst, gw, flags, ref, use, metric, mask;
             snprintf(copy, sizeof copy, SV_FMT, SV_ARG(line));
             if (sscanf(copy, "%31s %x %x %x %u %u %u %x", name, &dst, &gw, &flags, &ref, &use,
-                       &metric, &mask) != 8 || !mask)
+                       &metric, &mask) != 8 ||
+                !mask)
                 continue;
             uint32_t m = ntohl(mask), both = m & 0xffffff00u;
             clash |= (ntohl(dst) & both) == (net & both);
@@ -383,7 +383,8 @@ static int detach(struct netd *d, const char *ip) {
     if (!d->used[last])
         return -ENOENT;
     (void)name_del(d, ip);
-    /* The link goes with the box's namespace; to delete it here would wait for the kernel (20 ms). */
+    /* The link goes with the box's namespace; to delete it here would wait for the kernel (20 ms).
+     */
     d->used[last] = false;
     return 0;
 }
@@ -448,10 +449,13 @@ static struct published **slot(struct netd *d) {
 }
 
 /* fd: a socket of the host's, or -1. Returns the port. */
-static int publish(struct netd *d, const char *ip, uint16_t target, uint16_t port, bool udp, int fd) {
+static int publish(struct netd *d, const char *ip, uint16_t target, uint16_t port, bool udp,
+                   int fd) {
     struct published **at = slot(d);
     struct published u = {.target = {.sin_family = AF_INET, .sin_port = htons(target)},
-                          .port = port, .udp = udp, .host = fd >= 0};
+                          .port = port,
+                          .udp = udp,
+                          .host = fd >= 0};
     if (!at || inet_pton(AF_INET, ip, &u.target.sin_addr) != 1) {
         fd_close(fd);
         return at ? -EINVAL : -ENOSPC;
@@ -462,7 +466,8 @@ static int publish(struct netd *d, const char *ip, uint16_t target, uint16_t por
         return fd;
     *at = xcalloc(1, sizeof **at);
     **at = u;
-    (*at)->proxy = udp ? proxy_udp(d->loop, fd, &u.target) : proxy_tcp(d->loop, fd, connect_target, *at);
+    (*at)->proxy =
+        udp ? proxy_udp(d->loop, fd, &u.target) : proxy_tcp(d->loop, fd, connect_target, *at);
     return u.port;
 }
 
@@ -480,7 +485,8 @@ static int unpublish(struct netd *d, uint16_t port, bool udp, bool host) {
 }
 
 static int listen_at(uint32_t addr, uint16_t port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(addr)}};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(addr)}};
     int one = 1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)

@@ -43,7 +43,9 @@ static void end(struct nl_req *r, struct rtattr *nest) {
     nest->rta_len = (unsigned short)(r->space + r->h.nlmsg_len - (char *)nest);
 }
 
-static void put_u32(struct nl_req *r, unsigned short type, uint32_t v) { put(r, type, &v, sizeof v); }
+static void put_u32(struct nl_req *r, unsigned short type, uint32_t v) {
+    put(r, type, &v, sizeof v);
+}
 static void put_str(struct nl_req *r, unsigned short type, const char *s) {
     put(r, type, s, strlen(s) + 1);
 }

@@ -1,9 +1,10 @@
 #pragma once
 /* The little of rtnetlink that a job's network needs. A socket speaks to the network namespace in
- * which it was opened. IPv4 addresses in host byte order. All calls wait for the kernel's answer. */
+ * which it was opened. IPv4 addresses in host byte order. All calls wait for the kernel's answer.
+ */
 #include "core/macro.h"
 
-int nl_open(void); /* a socket in the current namespace */
+int nl_open(void);                      /* a socket in the current namespace */
 int nl_index(int nl, const char *name); /* -ENODEV */
 int nl_bridge_add(int nl, const char *name);
 /* A pair: `name` here (in bridge `master`), `peer` in the namespace peer_ns. */

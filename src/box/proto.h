@@ -22,19 +22,19 @@
 #define BOX_FD_LIFE 4
 
 enum box_req_kind {
-    BOX_HELLO = 1,  /* fds: seccomp program. num[0] = RLIMIT_NPROC or 0; caps */
-    BOX_EXEC,       /* fds: those of in, out, err that flags name */
-    BOX_OPEN,       /* str1 = path, num[0] = flags, num[1] = mode */
-    BOX_MKDIRS,     /* str1 = path, num[0] = mode, num[1] = uid, num[2] = gid */
-    BOX_OPEN_TREE,  /* str1 = path */
-    BOX_MOUNT,      /* fds: a detached mount. str1 = target, num = mode, uid, gid of what is made */
-    BOX_NEW_TMPFS,  /* str1 = target, str2 = options "size=…,mode=…" as fsconfig pairs, flags */
-    BOX_UMOUNT,     /* str1 = target; with BOX_F_STUB what was made for it goes too, when empty */
-    BOX_ROOT_RO,    /* the root becomes read-only */
-    BOX_WRITE,      /* fds: a memfd with the bytes. str1 = path, num = mode, uid, gid; atomic */
-    BOX_SIGNAL,     /* num[0] = pid, num[1] = signal; BOX_F_GROUP: its session and descendants */
-    BOX_KILLALL,    /* num[0] = signal */
-    BOX_STATS,      /* text = memory, cpu ns, processes, received, sent */
+    BOX_HELLO = 1, /* fds: seccomp program. num[0] = RLIMIT_NPROC or 0; caps */
+    BOX_EXEC,      /* fds: those of in, out, err that flags name */
+    BOX_OPEN,      /* str1 = path, num[0] = flags, num[1] = mode */
+    BOX_MKDIRS,    /* str1 = path, num[0] = mode, num[1] = uid, num[2] = gid */
+    BOX_OPEN_TREE, /* str1 = path */
+    BOX_MOUNT,     /* fds: a detached mount. str1 = target, num = mode, uid, gid of what is made */
+    BOX_NEW_TMPFS, /* str1 = target, str2 = options "size=…,mode=…" as fsconfig pairs, flags */
+    BOX_UMOUNT,    /* str1 = target; with BOX_F_STUB what was made for it goes too, when empty */
+    BOX_ROOT_RO,   /* the root becomes read-only */
+    BOX_WRITE,     /* fds: a memfd with the bytes. str1 = path, num = mode, uid, gid; atomic */
+    BOX_SIGNAL,    /* num[0] = pid, num[1] = signal; BOX_F_GROUP: its session and descendants */
+    BOX_KILLALL,   /* num[0] = signal */
+    BOX_STATS,     /* text = memory, cpu ns, processes, received, sent */
 };
 enum box_req_flags {
     BOX_F_IN = 1,
@@ -63,7 +63,8 @@ struct box_req {
 enum box_rep_kind { BOX_DONE = 1, BOX_PID, BOX_READY, BOX_FAILED, BOX_NOEXEC, BOX_EXIT };
 struct box_rep {
     uint32_t kind;
-    int32_t value;  /* DONE: 0 or -errno (MOUNT: number of path parts made); PID; EXIT: wait status */
+    int32_t
+        value; /* DONE: 0 or -errno (MOUNT: number of path parts made); PID; EXIT: wait status */
     int32_t errnum; /* FAILED, NOEXEC: positive errno */
     char text[500]; /* what failed */
 };

@@ -16,9 +16,9 @@ struct half {
     int fd;
     struct loop_source *src;
     uint32_t watched;
-    char *buf;          /* read from this side, to be written to the other */
+    char *buf; /* read from this side, to be written to the other */
     size_t at, n;
-    bool eof, closed;   /* nothing more to read; told to the other side */
+    bool eof, closed; /* nothing more to read; told to the other side */
 };
 struct conn {
     struct proxy *proxy;

@@ -71,7 +71,8 @@ static int loopback_up(void) {
 }
 
 static int write_run(struct super *s, const char *name, const void *p, size_t n, mode_t mode) {
-    _cleanup_close_ int fd = openat(s->run_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    _cleanup_close_ int fd =
+        openat(s->run_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0)
         return -errno;
     return fd_write_all(fd, p, n);
@@ -143,8 +144,8 @@ static int same_root(const char *upper, const char *lower) {
 
 /* Mounts an overlay with the upper "snap:<id>" or a scratch one called `name`. Where the disk
  * cannot hold an upper layer (an overlay itself, as in a development container), memory does. */
-static int overlay(struct super *s, const char *target, char *const *lowers, int n, const char *upper,
-                   const char *name, bool vol) {
+static int overlay(struct super *s, const char *target, char *const *lowers, int n,
+                   const char *upper, const char *name, bool vol) {
     char up[4096], work[4096];
     const char *id = startswith(upper, "snap:");
     int r;
@@ -270,15 +271,18 @@ static int mounts(struct super *s) {
 
 /* The init program. */
 static int init_write(struct super *s) {
-    int r = write_run(s, "init", embed_box_init, (size_t)(embed_box_init_end - embed_box_init), 0755);
+    int r =
+        write_run(s, "init", embed_box_init, (size_t)(embed_box_init_end - embed_box_init), 0755);
     return r < 0 ? failed(s, r, "write the box's init") : 0;
 }
 
 /* --- the OCI runtime ------------------------------------------------------------------------ */
 
-/* crun is started before the mounts are made, so that its own start (dynamic linking, 3 ms) overlaps
- * with them: it waits for its configuration, which comes through a pipe. */
-static bool is_crun(const struct super *s) { return strstr(path_base(s->runtime), "crun") != NULL; }
+/* crun is started before the mounts are made, so that its own start (dynamic linking, 3 ms)
+ * overlaps with them: it waits for its configuration, which comes through a pipe. */
+static bool is_crun(const struct super *s) {
+    return strstr(path_base(s->runtime), "crun") != NULL;
+}
 
 /* config_r: that pipe, or -1: the configuration is in the bundle. */
 static int runtime_start(struct super *s, int errfd, int life_inner, int config_r, pid_t *ret) {
@@ -311,10 +315,11 @@ static int runtime_start(struct super *s, int errfd, int life_inner, int config_
     argv[n] = NULL;
     const char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                          "LC_ALL=C", "XDG_RUNTIME_DIR=/nonexistent", NULL};
-    struct proc_spec ps = {.argv = argv, .envp = env,
-                           .fds = {{2, errfd}, {BOX_FD_CONTROL, 4}, {BOX_FD_LIFE, life_inner},
-                                   {9, config_r}},
-                           .n_fds = config_r >= 0 ? 4 : 3};
+    struct proc_spec ps = {
+        .argv = argv,
+        .envp = env,
+        .fds = {{2, errfd}, {BOX_FD_CONTROL, 4}, {BOX_FD_LIFE, life_inner}, {9, config_r}},
+        .n_fds = config_r >= 0 ? 4 : 3};
     return proc_spawn(&ps, ret, NULL);
 }
 
@@ -395,8 +400,8 @@ static int bind_of(struct request *q) {
         return -errno;
     if (a.st_dev != b.st_dev || a.st_ino != b.st_ino)
         return -ESTALE;
-    int tree = (int)syscall(SYS_open_tree, fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE |
-                                                       OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    int tree = (int)syscall(SYS_open_tree, fd, "",
+                            AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     return tree < 0 ? -errno : tree;
 }
 
@@ -441,7 +446,8 @@ static void request(struct super *s, struct request *q) {
 
 /* In two halves: at BOX_DONE every process is gone and the layer is as it shall be, and the main
  * process goes on; unmounting and removing (milliseconds, up to seconds for a big layer) it does
- * not wait for. Should it end meanwhile, so do we, and whoever sweeps the lease removes the rest. */
+ * not wait for. Should it end meanwhile, so do we, and whoever sweeps the lease removes the rest.
+ */
 static void clean_up(struct super *s) {
     char path[4096];
     fd_close(s->life);

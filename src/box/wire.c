@@ -35,7 +35,9 @@ static int send_fds(int sock, struct iovec *iov, size_t n_iov, const int *fds, s
 static ssize_t recv_fds(int sock, void *p, size_t n, int *fds, size_t *n_fds, int flags) {
     union fd_space ctl;
     struct iovec iov = {p, n};
-    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = ctl.space,
+    struct msghdr h = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = ctl.space,
                        .msg_controllen = sizeof ctl.space};
     size_t max = *n_fds;
     ssize_t k;

@@ -22,7 +22,9 @@ void request_done(struct request *q);
 
 /* Sends an answer, with a descriptor when fd is not negative. */
 int reply_send(int sock, uint32_t kind, int32_t value, int errnum, const char *text, int fd);
-static inline int reply_done(int sock, int r) { return reply_send(sock, BOX_DONE, r, 0, NULL, -1); }
+static inline int reply_done(int sock, int r) {
+    return reply_send(sock, BOX_DONE, r, 0, NULL, -1);
+}
 /* Blocks for an answer; -EPIPE when the other side is gone. ret_fd may be NULL (then closed). */
 int reply_recv(int sock, struct box_rep *m, int *ret_fd, int flags);
 

@@ -43,12 +43,13 @@ int cmd_doctor(int argc, char **argv);
 int cmd_doctor(int argc, char **argv) {
     bool json = false;
     const struct opt items[] = {{0, "json", OPT_FLAG, &json, NULL, "print JSON"}};
-    const struct opts o = {.usage = "doctor [--json]",
-                           .about = "Tells what this host can do for slipway, and the one command that mends each\n"
-                                    "thing it cannot. Makes a user namespace, a box and a network to find out.\n"
-                                    "Exit code 3 when a run cannot work here.",
-                           .items = items,
-                           .n = ELEMENTS(items)};
+    const struct opts o = {
+        .usage = "doctor [--json]",
+        .about = "Tells what this host can do for slipway, and the one command that mends each\n"
+                 "thing it cannot. Makes a user namespace, a box and a network to find out.\n"
+                 "Exit code 3 when a run cannot work here.",
+        .items = items,
+        .n = ELEMENTS(items)};
     struct doctor_check list[DOCTOR_MAX];
     struct store *s = NULL;
     struct err e = {0};

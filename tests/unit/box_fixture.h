@@ -42,7 +42,10 @@ static int box_run(struct box *b, const char *user, const char *script, char *ou
     if (pipe2(fd, O_CLOEXEC) < 0)
         return -1;
     struct box_exec x = {.argv = (const char *const[]){"sh", "-c", script, NULL},
-                         .user = user, .in = -1, .out = fd[1], .err = fd[1]};
+                         .user = user,
+                         .in = -1,
+                         .out = fd[1],
+                         .err = fd[1]};
     int r = box_exec(b, &x, &p, &e);
     close(fd[1]);
     if (r < 0) {
@@ -60,11 +63,12 @@ static int box_run(struct box *b, const char *user, const char *script, char *ou
 
 /* The layer is filled through a box itself, over an empty one. */
 static bool make_layer(void) {
-    static const char *const tools[] = {"sh", "cat", "ls", "id", "ps", "sleep", "echo", "mount",
-                                        "umount", "stat", "touch", "mkdir", "rm", "hostname", "env",
-                                        "tty", "head", "wc", "kill", "unshare", "seq", "grep",
-                                        "chmod", "chown", "mknod", "setsid", "dd", "yes", "true",
-                                        "ping", "nc", "ip", "nslookup", "wget", "stty", "trap", "ln", "tr"};
+    static const char *const tools[] = {
+        "sh",       "cat",    "ls",    "id",      "ps",   "sleep",    "echo",  "mount",
+        "umount",   "stat",   "touch", "mkdir",   "rm",   "hostname", "env",   "tty",
+        "head",     "wc",     "kill",  "unshare", "seq",  "grep",     "chmod", "chown",
+        "mknod",    "setsid", "dd",    "yes",     "true", "ping",     "nc",    "ip",
+        "nslookup", "wget",   "stty",  "trap",    "ln",   "tr"};
     struct err e = {0};
     struct keeper *k;
     int dir = -1;
@@ -75,13 +79,14 @@ static bool make_layer(void) {
     }
     const struct idmap *m = keeper_idmap(k);
     char *path = xasprintf("%s/snap/%s", store_path(store), base_layer);
-    size_t n = (size_t)snprintf(script, sizeof script,
-                                "set -e; umask 022; cd %s/fill; mkdir -p bin etc tmp root home/runner; "
-                                "cp /bin/busybox bin/; "
-                                "printf 'root:x:0:0:root:/root:/bin/sh\\nrunner:x:1001:1001::"
-                                "/home/runner:/bin/sh\\n' >etc/passwd; "
-                                "printf 'root:x:0:\\nrunner:x:1001:\\ndocker:x:99:runner\\n' >etc/group; ",
-                                store_path(store));
+    size_t n =
+        (size_t)snprintf(script, sizeof script,
+                         "set -e; umask 022; cd %s/fill; mkdir -p bin etc tmp root home/runner; "
+                         "cp /bin/busybox bin/; "
+                         "printf 'root:x:0:0:root:/root:/bin/sh\\nrunner:x:1001:1001::"
+                         "/home/runner:/bin/sh\\n' >etc/passwd; "
+                         "printf 'root:x:0:\\nrunner:x:1001:\\ndocker:x:99:runner\\n' >etc/group; ",
+                         store_path(store));
     for (size_t i = 0; i < ELEMENTS(tools); i++)
         n += (size_t)snprintf(script + n, sizeof script - n, "ln -sf busybox bin/%s; ", tools[i]);
     char *fill = xasprintf("%s/fill", store_path(store));
@@ -126,8 +131,10 @@ static bool fill_by_box(void) {
     close(fd);
     char out[10] = "";
     if (ok) /* the archive's owner is this user; what is the root's belongs to the root */
-        ok = box_run(b, NULL, "exec 2>&1; chown -R 0:0 /bin /etc /tmp /root /home; chmod 1777 /tmp; "
-                     "chown 1001:1001 /home/runner", out, sizeof out) == 0;
+        ok = box_run(b, NULL,
+                     "exec 2>&1; chown -R 0:0 /bin /etc /tmp /root /home; chmod 1777 /tmp; "
+                     "chown 1001:1001 /home/runner",
+                     out, sizeof out) == 0;
     box_destroy(b);
     free(tar);
     return ok;

@@ -30,7 +30,8 @@ TEST(commands) {
     CHECK_INT(box_run(b, "1001:99", "id", out, sizeof out), 0);
     CHECK_STR(out, "uid=1001(runner) gid=99(docker)\n");
     CHECK_INT(box_run(b, NULL, "kill -9 $$", out, sizeof out), 137);
-    struct box_exec x = {.argv = (const char *const[]){"nosuch", NULL}, .in = -1, .out = -1, .err = -1};
+    struct box_exec x = {
+        .argv = (const char *const[]){"nosuch", NULL}, .in = -1, .out = -1, .err = -1};
     struct box_proc *p = NULL;
     CHECK_INT(box_exec(b, &x, &p, &e), 0);
     CHECK_INT(box_proc_wait(p, &e), 127);
@@ -58,14 +59,21 @@ TEST(isolation) {
     CHECK(box_run(b, NULL, "mknod /tmp/sda b 8 0 && head -c1 /tmp/sda", out, sizeof out) != 0);
     CHECK(box_run(b, NULL, "unshare -U true", out, sizeof out) != 0);
     CHECK(box_run(b, NULL, "cat /proc/1/environ /proc/1/maps", out, sizeof out) != 0);
-    CHECK(box_run(b, NULL, "cat /proc/1/fd/3 || busybox readlink /proc/1/fd/3", out, sizeof out) != 0);
+    CHECK(box_run(b, NULL, "cat /proc/1/fd/3 || busybox readlink /proc/1/fd/3", out, sizeof out) !=
+          0);
     CHECK(box_run(b, NULL, "echo 1 >/proc/sys/kernel/panic", out, sizeof out) != 0);
     CHECK(box_run(b, NULL, "echo b >/proc/sysrq-trigger", out, sizeof out) != 0);
-    CHECK_INT(box_run(b, "runner", "touch /etc/x 2>/dev/null && echo bad; "
-                      "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status", out, sizeof out), 0);
-    CHECK_STR(out, "CapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t2\n");
+    CHECK_INT(box_run(b, "runner",
+                      "touch /etc/x 2>/dev/null && echo bad; "
+                      "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status",
+                      out, sizeof out),
+              0);
+    CHECK_STR(
+        out, "CapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\nSeccomp:\t2\n");
     /* Nothing of ours is inherited, and the init's program is gone. */
-    CHECK_INT(box_run(b, NULL, "ls /dev/.slipway-init 2>/dev/null; exec ls /proc/self/fd", out, sizeof out), 0);
+    CHECK_INT(box_run(b, NULL, "ls /dev/.slipway-init 2>/dev/null; exec ls /proc/self/fd", out,
+                      sizeof out),
+              0);
     CHECK_STR(out, "0\n1\n2\n3\n"); /* 3 is the folder that ls reads */
     box_destroy(b);
 }
@@ -78,13 +86,19 @@ TEST(files) {
     if (!box_ready() || !(b = make(NULL)))
         return;
     CHECK_INT(box_write_file(b, "/work/a/b.txt", SV("hello\n"), 0640, 1001, 99, &e), 0);
-    CHECK_INT(box_run(b, NULL, "stat -c '%a %u %g' /work/a/b.txt; stat -c '%u' /work/a; cat /work/a/b.txt", out, sizeof out), 0);
+    CHECK_INT(box_run(b, NULL,
+                      "stat -c '%a %u %g' /work/a/b.txt; stat -c '%u' /work/a; cat /work/a/b.txt",
+                      out, sizeof out),
+              0);
     CHECK_STR(out, "640 1001 99\n1001\nhello\n");
     CHECK_INT(box_read_file(b, "/work/a/b.txt", &text, &e), 0);
     CHECK_STR(buf_str(&text), "hello\n");
     /* A link leads to where it leads inside; a fifo does not hang; what is not there is said. */
-    CHECK_INT(box_run(b, NULL, "ln -s /etc/passwd /work/l; ln -s ../../../../../etc/shadow /work/m; "
-                      "mkfifo /work/f 2>/dev/null || busybox mkfifo /work/f", out, sizeof out), 0);
+    CHECK_INT(box_run(b, NULL,
+                      "ln -s /etc/passwd /work/l; ln -s ../../../../../etc/shadow /work/m; "
+                      "mkfifo /work/f 2>/dev/null || busybox mkfifo /work/f",
+                      out, sizeof out),
+              0);
     buf_reset(&text);
     CHECK_INT(box_read_file(b, "/work/l", &text, &e), 0);
     CHECK(sv_starts(buf_sv(&text), "root:x:0:0:root:/root:/bin/sh\n"));
@@ -95,7 +109,9 @@ TEST(files) {
     fd_close(fifo);
     CHECK_INT(box_open(b, "/work/f", O_WRONLY, 0, &e), -ENXIO);
     CHECK_INT(box_mkdirs(b, "/deep/er/still", 0700, 1001, 1001, &e), 0);
-    CHECK_INT(box_run(b, "runner", "cd /deep/er/still && touch x && stat -c '%a %U' .", out, sizeof out), 0);
+    CHECK_INT(
+        box_run(b, "runner", "cd /deep/er/still && touch x && stat -c '%a %U' .", out, sizeof out),
+        0);
     CHECK_STR(out, "700 runner\n");
     box_destroy(b);
 }
@@ -106,8 +122,11 @@ TEST(tar) {
     struct box *b;
     if (!box_ready() || !(b = make(NULL)))
         return;
-    CHECK_INT(box_run(b, NULL, "mkdir -p /src/d && cd /src && echo one >d/1 && ln -s d/1 link && "
-                      "chmod 751 d && chown 1001:99 d/1", out, sizeof out), 0);
+    CHECK_INT(box_run(b, NULL,
+                      "mkdir -p /src/d && cd /src && echo one >d/1 && ln -s d/1 link && "
+                      "chmod 751 d && chown 1001:99 d/1",
+                      out, sizeof out),
+              0);
     int fd = memfd_create("t", MFD_CLOEXEC);
     CHECK_INT(box_get_tar(b, "/src", fd, &e), 0);
     CHECK(lseek(fd, 0, SEEK_CUR) > 1024);
@@ -116,7 +135,9 @@ TEST(tar) {
     CHECK_INT(box_put_tar(b, "/dst", fd, &e), 0);
     if (e.msg[0])
         fail_with(&e, "tar");
-    CHECK_INT(box_run(b, NULL, "cd /dst/src && stat -c '%a' d && stat -c '%u %g' d/1 && cat link", out, sizeof out), 0);
+    CHECK_INT(box_run(b, NULL, "cd /dst/src && stat -c '%a' d && stat -c '%u %g' d/1 && cat link",
+                      out, sizeof out),
+              0);
     CHECK_STR(out, "751\n1001 99\none\n");
     CHECK(box_get_tar(b, "/nope", fd, &e) < 0);
     CHECK_INT(e.kind, ERR_NOTFOUND);
@@ -139,34 +160,58 @@ TEST(mounts) {
     CHECK_INT(box_mount(b, &m, &e), 0);
     if (e.msg[0])
         fail_with(&e, "bind");
-    CHECK_INT(box_run(b, "runner", "cat /mnt/h/host.txt && echo back >/mnt/h/new && stat -c %u /mnt/h/new", out, sizeof out), 0);
+    CHECK_INT(box_run(b, "runner",
+                      "cat /mnt/h/host.txt && echo back >/mnt/h/new && stat -c %u /mnt/h/new", out,
+                      sizeof out),
+              0);
     CHECK_STR(out, "from the host\n1001\n");
     struct stat st;
     CHECK(fstatat(fd, "new", &st, 0) == 0 && st.st_uid == getuid());
-    m = (struct box_mount){.kind = BOX_BIND, .target = "/mnt/ro", .source_fd = fd, .readonly = true};
+    m = (struct box_mount){
+        .kind = BOX_BIND, .target = "/mnt/ro", .source_fd = fd, .readonly = true};
     CHECK_INT(box_mount(b, &m, &e), 0);
     CHECK(box_run(b, NULL, "touch /mnt/ro/x", out, sizeof out) != 0);
     /* A tmpfs. */
-    m = (struct box_mount){.kind = BOX_TMPFS, .target = "/scratch", .size = 1 << 20, .mode = 0700, .uid = 1001, .gid = 1001};
+    m = (struct box_mount){.kind = BOX_TMPFS,
+                           .target = "/scratch",
+                           .size = 1 << 20,
+                           .mode = 0700,
+                           .uid = 1001,
+                           .gid = 1001};
     CHECK_INT(box_mount(b, &m, &e), 0);
-    CHECK_INT(box_run(b, "runner", "echo x >/scratch/y && stat -c '%a %u' /scratch", out, sizeof out), 0);
+    CHECK_INT(
+        box_run(b, "runner", "echo x >/scratch/y && stat -c '%a %u' /scratch", out, sizeof out), 0);
     CHECK_STR(out, "700 1001\n");
-    CHECK(box_run(b, "runner", "dd if=/dev/zero of=/scratch/z bs=1M count=2 2>/dev/null", out, sizeof out) != 0);
+    CHECK(box_run(b, "runner", "dd if=/dev/zero of=/scratch/z bs=1M count=2 2>/dev/null", out,
+                  sizeof out) != 0);
     /* An overlay over a layer. */
     char id[40];
     snprintf(id, sizeof id, "snap:%s", base_layer);
     const char *lowers[] = {id};
-    m = (struct box_mount){.kind = BOX_OVERLAY, .target = "/work/tree", .lowers = lowers, .n_lowers = 1};
+    m = (struct box_mount){
+        .kind = BOX_OVERLAY, .target = "/work/tree", .lowers = lowers, .n_lowers = 1};
     CHECK_INT(box_mount(b, &m, &e), 0);
-    CHECK_INT(box_run(b, NULL, "echo changed >/work/tree/etc/passwd; cat /work/tree/etc/passwd; head -n1 /etc/passwd", out, sizeof out), 0);
+    CHECK_INT(
+        box_run(
+            b, NULL,
+            "echo changed >/work/tree/etc/passwd; cat /work/tree/etc/passwd; head -n1 /etc/passwd",
+            out, sizeof out),
+        0);
     CHECK_STR(out, "changed\nroot:x:0:0:root:/root:/bin/sh\n");
     /* From one box into another, and into the pid namespace of a command that runs. */
     c = make(NULL);
     int tree = box_open_tree(b, "/work/tree/etc", &e);
     CHECK(tree >= 0);
     m = (struct box_mount){.kind = BOX_BIND, .target = "/from/b", .source_fd = tree};
-    struct box_exec x = {.argv = (const char *const[]){"sh", "-c", "while ! [ -e /from/b/passwd ]; do sleep 0.01; done; cat /from/b/passwd >/res; echo $$ >>/res", NULL},
-                         .in = -1, .out = -1, .err = -1, .new_pidns = true};
+    struct box_exec x = {.argv =
+                             (const char *const[]){"sh", "-c",
+                                                   "while ! [ -e /from/b/passwd ]; do sleep 0.01; "
+                                                   "done; cat /from/b/passwd >/res; echo $$ >>/res",
+                                                   NULL},
+                         .in = -1,
+                         .out = -1,
+                         .err = -1,
+                         .new_pidns = true};
     struct box_proc *p = NULL;
     CHECK_INT(box_exec(c, &x, &p, &e), 0);
     CHECK_INT(box_mount(c, &m, &e), 0);
@@ -201,7 +246,8 @@ TEST(layer) {
     memcpy(spec.upper_snap, id, sizeof id);
     if (!(b = make(&spec)))
         return;
-    CHECK_INT(box_run(b, NULL, "echo made >/made; sleep 100 >/dev/null 2>&1 & echo", out, sizeof out), 0);
+    CHECK_INT(
+        box_run(b, NULL, "echo made >/made; sleep 100 >/dev/null 2>&1 & echo", out, sizeof out), 0);
     box_destroy(b);
     close(fd);
     struct box_spec look = {0};
@@ -214,7 +260,9 @@ TEST(layer) {
     look.n_mounts = 1;
     if (!(b = make(&look)))
         return;
-    CHECK_INT(box_run(b, NULL, "cd /layer; busybox find . | busybox sort | tr '\\n' ' '", out, sizeof out), 0);
+    CHECK_INT(box_run(b, NULL, "cd /layer; busybox find . | busybox sort | tr '\\n' ' '", out,
+                      sizeof out),
+              0);
     CHECK_STR(out, ". ./etc ./made ");
     box_destroy(b);
     free(dir);
@@ -227,8 +275,18 @@ TEST(terminal) {
     struct box_proc *p = NULL;
     if (!box_ready() || !(b = make(NULL)))
         return;
-    struct box_exec x = {.argv = (const char *const[]){"sh", "-c", "tty; stty size; read a; stty size; echo got $a; echo $TERM; exit 3", NULL},
-                         .user = "runner", .tty = true, .rows = 30, .cols = 100, .in = -1, .out = -1, .err = -1};
+    struct box_exec x = {
+        .argv =
+            (const char *const[]){
+                "sh", "-c", "tty; stty size; read a; stty size; echo got $a; echo $TERM; exit 3",
+                NULL},
+        .user = "runner",
+        .tty = true,
+        .rows = 30,
+        .cols = 100,
+        .in = -1,
+        .out = -1,
+        .err = -1};
     CHECK_INT(box_exec(b, &x, &p, &e), 0);
     if (p) {
         int fd = box_proc_tty_fd(p);
@@ -273,9 +331,12 @@ static bool gone_within(const char *mark, int ms) {
 
 static int start_stubborn(struct box *b, const char *mark) {
     char script[512], out[64];
-    snprintf(script, sizeof script,
-             "trap '' TERM INT HUP; (trap '' TERM; setsid sh -c 'while :; do sleep 0.1; done; : %s') "
-             ">/dev/null 2>&1 & sh -c 'trap \"\" TERM; while :; do sleep 0.1; done; : %s' >/dev/null 2>&1 & echo up", mark, mark);
+    snprintf(
+        script, sizeof script,
+        "trap '' TERM INT HUP; (trap '' TERM; setsid sh -c 'while :; do sleep 0.1; done; : %s') "
+        ">/dev/null 2>&1 & sh -c 'trap \"\" TERM; while :; do sleep 0.1; done; : %s' >/dev/null "
+        "2>&1 & echo up",
+        mark, mark);
     return box_run(b, "runner", script, out, sizeof out);
 }
 
@@ -285,7 +346,12 @@ TEST(signals) {
     struct box_proc *p = NULL;
     if (!box_ready() || !(b = make(NULL)))
         return;
-    struct box_exec x = {.argv = (const char *const[]){"sh", "-c", "sh -c 'sleep 1000' & setsid sleep 1000 & wait", NULL}, .in = -1, .out = -1, .err = -1};
+    struct box_exec x = {
+        .argv = (const char *const[]){"sh", "-c", "sh -c 'sleep 1000' & setsid sleep 1000 & wait",
+                                      NULL},
+        .in = -1,
+        .out = -1,
+        .err = -1};
     CHECK_INT(box_exec(b, &x, &p, &e), 0);
     usleep(100000);
     CHECK_INT(box_proc_try(p), -EAGAIN);
@@ -315,7 +381,8 @@ TEST(destroy_ends_all) {
         return;
     snprintf(mark, sizeof mark, "mark-a-%d", (int)getpid());
     CHECK_INT(start_stubborn(b, mark), 0);
-    struct box_exec x = {.argv = (const char *const[]){"sleep", "1000", NULL}, .in = -1, .out = -1, .err = -1};
+    struct box_exec x = {
+        .argv = (const char *const[]){"sleep", "1000", NULL}, .in = -1, .out = -1, .err = -1};
     CHECK_INT(box_exec(b, &x, &p, &e), 0);
     CHECK(marked(mark) > 2);
     box_destroy(b);
@@ -335,7 +402,8 @@ TEST(supervisor_killed) {
     CHECK(marked(mark) > 2);
     kill(box_supervisor_pid(b), SIGKILL);
     CHECK(gone_within(mark, 1000));
-    struct box_exec x = {.argv = (const char *const[]){"true", NULL}, .in = -1, .out = -1, .err = -1};
+    struct box_exec x = {
+        .argv = (const char *const[]){"true", NULL}, .in = -1, .out = -1, .err = -1};
     struct box_proc *p = NULL;
     CHECK(box_exec(b, &x, &p, &e) < 0);
     box_destroy(b);
@@ -369,7 +437,8 @@ TEST(main_killed) {
         struct box_net *n = NULL;
         struct box *b = NULL;
         struct store_options o = {.path = store_path(store)};
-        if (store_open(&s, &o, &e) < 0 || lease_new(s, "second", &l, &e) < 0 || net_new(s, l, NULL, &n, &e) < 0)
+        if (store_open(&s, &o, &e) < 0 || lease_new(s, "second", &l, &e) < 0 ||
+            net_new(s, l, NULL, &n, &e) < 0)
             n = NULL;
         struct box_spec spec = {.name = "t", .layers = base_layers, .n_layers = 1, .net = n};
         if (!s || !l || box_create(s, l, &spec, &b, &e) < 0 || start_stubborn(b, mark) != 0)
@@ -385,7 +454,8 @@ TEST(main_killed) {
     char *path = xasprintf("/proc/%d/task/%d/children", (int)pid, (int)pid);
     int cfd = open(path, O_RDONLY | O_CLOEXEC);
     if (cfd >= 0 && read(cfd, kids, sizeof kids - 1) > 0)
-        for (char *p = kids, *end; n_kids < ELEMENTS(kid) && (kid[n_kids] = (int)strtol(p, &end, 10)) > 0; p = end)
+        for (char *p = kids, *end;
+             n_kids < ELEMENTS(kid) && (kid[n_kids] = (int)strtol(p, &end, 10)) > 0; p = end)
             n_kids++;
     fd_close(cfd);
     free(path);
@@ -422,7 +492,11 @@ TEST(limits) {
     if (!(b = make(&spec)))
         return;
     /* A fork bomb hits the limit and goes with the box. */
-    CHECK_INT(box_run(b, "runner", "i=0; while [ $i -lt 200 ]; do sleep 100 >/dev/null 2>&1 & i=$((i+1)); done; true", out, sizeof out) == 0, 0);
+    CHECK_INT(
+        box_run(b, "runner",
+                "i=0; while [ $i -lt 200 ]; do sleep 100 >/dev/null 2>&1 & i=$((i+1)); done; true",
+                out, sizeof out) == 0,
+        0);
     CHECK_INT(box_run(b, NULL, "ps | grep -c '[s]leep 100'", out, sizeof out), 0);
     CHECK(atoi(out) > 10 && atoi(out) <= 50);
     box_destroy(b);
@@ -432,7 +506,10 @@ TEST(limits) {
     struct box_stats s = {0};
     CHECK_INT(box_stats(b, &s), 0);
     if (getuid() == 0 && s.memory_limit)
-        CHECK_INT(box_run(b, NULL, "head -c 200000000 /dev/zero | busybox tail -c 150000000 >/dev/null", out, sizeof out) != 0, 1);
+        CHECK_INT(box_run(b, NULL,
+                          "head -c 200000000 /dev/zero | busybox tail -c 150000000 >/dev/null", out,
+                          sizeof out) != 0,
+                  1);
     box_destroy(b);
     (void)e;
 }

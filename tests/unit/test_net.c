@@ -26,8 +26,13 @@ static struct box_net *net(void) {
 static struct box *make(struct box_net *n, bool own, const char *host, const char *names) {
     struct err e = {0};
     struct box *b = NULL;
-    struct box_spec spec = {.name = host, .layers = base_layers, .n_layers = 1, .hostname = host,
-                            .net = n, .net_own_ip = own, .net_name = names};
+    struct box_spec spec = {.name = host,
+                            .layers = base_layers,
+                            .n_layers = 1,
+                            .hostname = host,
+                            .net = n,
+                            .net_own_ip = own,
+                            .net_name = names};
     if (box_create(store, lease, &spec, &b, &e) < 0)
         fail_with(&e, "create");
     return b;
@@ -39,8 +44,11 @@ static struct box_proc *serve(struct box *b, const char *port, const char *word)
     struct box_proc *p = NULL;
     char script[256];
     snprintf(script, sizeof script, "nc -ll -p %s -e echo %s", port, word);
-    struct box_exec x = {.argv = (const char *const[]){"sh", "-c", script, NULL}, .in = -1, .out = -1,
-                         .err = -1, .new_pidns = true};
+    struct box_exec x = {.argv = (const char *const[]){"sh", "-c", script, NULL},
+                         .in = -1,
+                         .out = -1,
+                         .err = -1,
+                         .new_pidns = true};
     if (box_exec(b, &x, &p, &e) < 0)
         fail_with(&e, "serve");
     usleep(100000);
@@ -57,8 +65,11 @@ TEST(services) {
                *web = make(n, true, "c2", "web");
     if (job && db && web) {
         struct box_proc *p = serve(db, "80", "from-db");
-        /* By name, by address, from the job and from a peer; a port below 1024 for nobody special. */
-        CHECK_INT(box_run(job, "runner", "nc -w 3 postgres 80 </dev/null; nc -w 3 db 80 </dev/null", out, sizeof out), 0);
+        /* By name, by address, from the job and from a peer; a port below 1024 for nobody special.
+         */
+        CHECK_INT(box_run(job, "runner", "nc -w 3 postgres 80 </dev/null; nc -w 3 db 80 </dev/null",
+                          out, sizeof out),
+                  0);
         CHECK_STR(out, "from-db\nfrom-db\n");
         CHECK_INT(box_run(web, NULL, "nc -w 3 postgres 80 </dev/null", out, sizeof out), 0);
         CHECK_STR(out, "from-db\n");
@@ -68,14 +79,20 @@ TEST(services) {
         CHECK_INT(net_publish(n, box_ip(db), 80, &any, "tcp", &e), 0);
         CHECK(any > 1024);
         CHECK_INT(net_publish(n, box_ip(db), 80, &twice, "tcp", &e), -EADDRINUSE);
-        CHECK_INT(box_run(job, NULL, "for a in 127.0.0.1 localhost ::1 job; do nc -w 3 $a 5432 </dev/null; done", out, sizeof out), 0);
+        CHECK_INT(
+            box_run(job, NULL,
+                    "for a in 127.0.0.1 localhost ::1 job; do nc -w 3 $a 5432 </dev/null; done",
+                    out, sizeof out),
+            0);
         CHECK_STR(out, "from-db\nfrom-db\nfrom-db\nfrom-db\n");
         CHECK_INT(net_unpublish(n, 5432, "tcp"), 0);
         CHECK(box_run(job, NULL, "nc -w 3 127.0.0.1 5432 </dev/null", out, sizeof out) != 0);
         /* A publish of what nobody serves is refused, not accepted and hung. */
         port = 6000;
         CHECK_INT(net_publish(n, box_ip(db), 81, &port, "tcp", &e), 0);
-        CHECK_INT(box_run(job, NULL, "nc -w 3 127.0.0.1 6000 </dev/null", out, sizeof out) == 0 && out[0], 0);
+        CHECK_INT(box_run(job, NULL, "nc -w 3 127.0.0.1 6000 </dev/null", out, sizeof out) == 0 &&
+                      out[0],
+                  0);
         /* A step may write into /etc/hosts; names that go take only their own lines. */
         CHECK_INT(box_run(job, NULL, "echo 127.0.0.9 mine >>/etc/hosts", out, sizeof out), 0);
         CHECK_INT(net_name_add(n, "10.9.9.9", "late"), 0);
@@ -86,7 +103,8 @@ TEST(services) {
         CHECK(net_name_add(n, "not an ip", "name") < 0);
         box_destroy(db);
         db = NULL;
-        CHECK_INT(box_run(web, NULL, "grep -c -E 'mine|late|postgres' /etc/hosts", out, sizeof out), 0);
+        CHECK_INT(box_run(web, NULL, "grep -c -E 'mine|late|postgres' /etc/hosts", out, sizeof out),
+                  0);
         CHECK_STR(out, "1\n");
         box_proc_free(p);
     }
@@ -163,7 +181,8 @@ TEST(tcp_proxy) {
     socklen_t len = sizeof a;
     struct loop *l = NULL;
     pthread_t t;
-    int srv = socket(AF_INET, SOCK_STREAM, 0), front = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int srv = socket(AF_INET, SOCK_STREAM, 0),
+        front = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     CHECK(bind(srv, (struct sockaddr *)&a, sizeof a) == 0 && listen(srv, 8) == 0);
     CHECK(bind(front, (struct sockaddr *)&b, sizeof b) == 0 && listen(front, 8) == 0);
     getsockname(srv, (struct sockaddr *)&a, &len);
@@ -232,7 +251,8 @@ TEST(host_side) {
     if (job && web && open_fd >= 0 && closed_fd >= 0) {
         CHECK_INT(net_expose_host(n, port, true, &e), 0);
         for (int i = 0; i < 3; i++) {
-            snprintf(script, sizeof script, "echo ping | nc -w 1 %s %u", i == 1 ? "127.0.0.1" : net_gateway(n), port);
+            snprintf(script, sizeof script, "echo ping | nc -w 1 %s %u",
+                     i == 1 ? "127.0.0.1" : net_gateway(n), port);
             pid_t pid = fork();
             if (pid == 0) {
                 int c = accept(open_fd, NULL, NULL);
@@ -246,12 +266,16 @@ TEST(host_side) {
             kill(pid, SIGKILL);
             waitpid(pid, NULL, 0);
         }
-        snprintf(script, sizeof script, "for a in %s 127.0.0.1 10.0.2.2; do nc -w 1 $a %u </dev/null && echo in; done; true", net_gateway(n), closed);
+        snprintf(
+            script, sizeof script,
+            "for a in %s 127.0.0.1 10.0.2.2; do nc -w 1 $a %u </dev/null && echo in; done; true",
+            net_gateway(n), closed);
         CHECK_INT(box_run(job, NULL, script, out, sizeof out), 0);
         CHECK(!strstr(out, "in\n"));
         struct box_proc *p = serve(web, "8000", "to-the-host");
         CHECK_INT(net_publish_host(n, "127.0.0.1", box_ip(web), 8000, &there, "tcp", &e), 0);
-        struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(there), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        struct sockaddr_in a = {
+            .sin_family = AF_INET, .sin_port = htons(there), .sin_addr = {htonl(INADDR_LOOPBACK)}};
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         CHECK_INT(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
         ssize_t k = read(fd, out, sizeof out - 1);
@@ -290,7 +314,10 @@ TEST(two_jobs_same_port) {
         CHECK_INT(net_publish(n[i], box_ip(svc[i]), 5432, &port, "tcp", &e), 0);
     }
     for (int i = 0; i < 2; i++) {
-        CHECK_INT(box_run(job[i], NULL, "nc -w 3 localhost 5432 </dev/null; nc -w 3 postgres 5432 </dev/null", out, sizeof out), 0);
+        CHECK_INT(box_run(job[i], NULL,
+                          "nc -w 3 localhost 5432 </dev/null; nc -w 3 postgres 5432 </dev/null",
+                          out, sizeof out),
+                  0);
         CHECK_STR(out, i ? "second\nsecond\n" : "first\nfirst\n");
         box_destroy(svc[i]);
         box_destroy(job[i]);

@@ -4,7 +4,7 @@
  *
  * The seccomp program is installed while CAP_SYS_ADMIN is still there, so no_new_privs is not
  * needed and sudo works. */
-#include "init.h"
+#include "box/init/init.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -152,8 +152,9 @@ static int exec_path(char **argv, char **env) {
     for (const char *p = path ? path : DEFAULT_PATH; p;) {
         const char *end = strchrnul(p, ':');
         char full[4096];
-        int n = end == p ? snprintf(full, sizeof full, "./%s", argv[0])
-                         : snprintf(full, sizeof full, "%.*s/%s", (int)MIN(end - p, 4000), p, argv[0]);
+        int n = end == p
+                    ? snprintf(full, sizeof full, "./%s", argv[0])
+                    : snprintf(full, sizeof full, "%.*s/%s", (int)MIN(end - p, 4000), p, argv[0]);
         if (n > 0 && (size_t)n < sizeof full) {
             execve(full, argv, env);
             if (errno == EACCES)

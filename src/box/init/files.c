@@ -1,6 +1,6 @@
 /* Files of the box for the main process: everything is resolved with openat2 inside the box's
  * root. These run in a forked child, since an open can block. */
-#include "init.h"
+#include "box/init/init.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -72,8 +72,8 @@ static int open_tree_of(const char *path) {
     int fd = open_in(init_state.rootfd, path, O_PATH, 0);
     if (fd < 0)
         return fd;
-    long tree = syscall(SYS_open_tree, fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-                                                   AT_RECURSIVE);
+    long tree = syscall(SYS_open_tree, fd, "",
+                        AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     int r = tree < 0 ? -errno : (int)tree;
     close(fd);
     if (r >= 0) {
@@ -97,7 +97,8 @@ static int write_file(struct request *q) {
     const char *name = slash ? q->str1 + (slash - dir) + 1 : q->str1;
     if (slash)
         *slash = 0;
-    int at = mkdirs_in(slash && *dir ? dir : "/", 0755, (uid_t)q->h.num[1], (gid_t)q->h.num[2], &made);
+    int at =
+        mkdirs_in(slash && *dir ? dir : "/", 0755, (uid_t)q->h.num[1], (gid_t)q->h.num[2], &made);
     if (at < 0)
         return at;
     snprintf(tmp, sizeof tmp, ".slipway-%d", (int)getpid());

@@ -9,9 +9,9 @@ struct init_state {
     int rootfd;
     unsigned char *seccomp; /* struct sock_filter array */
     size_t seccomp_len;
-    uint64_t caps;       /* what a command keeps */
-    uint64_t all_caps;   /* what there is to drop */
-    uint64_t nproc;      /* RLIMIT_NPROC of commands, 0 = as it is */
+    uint64_t caps;     /* what a command keeps */
+    uint64_t all_caps; /* what there is to drop */
+    uint64_t nproc;    /* RLIMIT_NPROC of commands, 0 = as it is */
 };
 extern struct init_state init_state;
 
@@ -31,7 +31,7 @@ struct user_info {
 int user_find(const char *spec, struct user_info *ret);
 
 /* files.c: each answers on q->fds[0]. */
-int files_handle(struct request *q); /* OPEN, MKDIRS, OPEN_TREE: in a child, may block */
+int files_handle(struct request *q);  /* OPEN, MKDIRS, OPEN_TREE: in a child, may block */
 int mounts_handle(struct request *q); /* MOUNT, TMPFS, UMOUNT, ROOT_RO: in init itself */
 /* Creates the folders of path (absolute); parts that were made are counted in *ret_made. Gives an
  * O_PATH descriptor of the last. */

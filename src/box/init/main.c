@@ -7,7 +7,7 @@
  * Whatever could block on something inside the box (opening a FIFO, walking a network mount) is
  * done in a forked child; init itself only forks, reaps, mounts and answers. It is not dumpable,
  * so nothing in the box can look into it or borrow its descriptors. */
-#include "init.h"
+#include "box/init/init.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ struct init_state init_state = {.rootfd = -1};
 static struct running {
     pid_t pid;
     int sock;
-} *running;
+} * running;
 static size_t n_running, cap_running;
 
 /* Reads "/proc/PID/stat": parent and session. */
@@ -118,8 +118,8 @@ static void hello(struct request *q) {
     /* Now, and not at the start: the main process has put us into the box's cgroup by then, which
      * becomes the root of what the box sees. */
     if (unshare(CLONE_NEWCGROUP) == 0)
-        mount("cgroup2", "/sys/fs/cgroup", "cgroup2",
-              MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+        mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+              NULL);
     init_state.caps = q->h.caps;
     init_state.nproc = (uint64_t)q->h.num[0];
     reply_done(q->fds[0], r);
@@ -157,9 +157,10 @@ static void handle(struct request *q) {
         break;
     case BOX_SIGNAL: {
         pid = (pid_t)q->h.num[0];
-        int r = pid <= 1 ? -EINVAL
-                : q->h.flags & BOX_F_GROUP ? kill_group(pid, (int)q->h.num[1])
-                : kill(pid, (int)q->h.num[1]) < 0 ? -errno : 0;
+        int r = pid <= 1                          ? -EINVAL
+                : q->h.flags & BOX_F_GROUP        ? kill_group(pid, (int)q->h.num[1])
+                : kill(pid, (int)q->h.num[1]) < 0 ? -errno
+                                                  : 0;
         reply_done(q->fds[0], r);
         break;
     }

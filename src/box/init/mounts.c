@@ -1,7 +1,7 @@
 /* Mounts into the living box: a detached mount comes from outside (a bind, an overlay) or is made
  * here (tmpfs), and is moved onto its target, which is resolved inside the root and made when it
  * is not there. How many parts were made is told, so that they can be taken away again. */
-#include "init.h"
+#include "box/init/init.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -180,8 +180,9 @@ static int detach(struct request *q) {
         if (at < 0)
             break;
         bool gone = fstatat(at, slash + 1, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-                    (S_ISDIR(st.st_mode)   ? unlinkat(at, slash + 1, AT_REMOVEDIR) == 0
-                     : S_ISREG(st.st_mode) && st.st_size == 0 && unlinkat(at, slash + 1, 0) == 0);
+                    (S_ISDIR(st.st_mode) ? unlinkat(at, slash + 1, AT_REMOVEDIR) == 0
+                                         : S_ISREG(st.st_mode) && st.st_size == 0 &&
+                                               unlinkat(at, slash + 1, 0) == 0);
         close(at);
         if (!gone)
             break;
@@ -219,8 +220,9 @@ int mounts_handle(struct request *q) {
 }
 
 /* What docker hides (OCI maskedPaths) and makes read-only. */
-static const char *const hidden[] = {"acpi", "asound", "kcore", "keys", "latency_stats",
-                                     "timer_list", "timer_stats", "sched_debug", "scsi"};
+static const char *const hidden[] = {"acpi",        "asound",        "kcore",
+                                     "keys",        "latency_stats", "timer_list",
+                                     "timer_stats", "sched_debug",   "scsi"};
 static const char *const frozen[] = {"bus", "fs", "irq", "sys", "sysrq-trigger"};
 
 int proc_mount(bool privileged) {

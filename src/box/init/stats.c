@@ -1,6 +1,6 @@
 /* What the box uses, from its /proc: resident memory and number of processes, their CPU time and
  * that of those already reaped, and the traffic of its network namespace. */
-#include "init.h"
+#include "box/init/init.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -57,8 +57,10 @@ int stats_text(char *out, size_t n) {
         if (slurp(path, text, sizeof text) <= 0)
             continue;
         char *p = strrchr(text, ')');
-        if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d "
-                                "%*d %*d %*d %*d %*u %*u %ld", &ut, &st, &rss) != 3)
+        if (!p || sscanf(p + 1,
+                         " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d "
+                         "%*d %*d %*d %*d %*u %*u %ld",
+                         &ut, &st, &rss) != 3)
             continue;
         cpu += (ut + st) * tick;
         mem += rss > 0 ? (unsigned long long)rss * page : 0;

@@ -1,6 +1,6 @@
 /* Users and groups of the box: its /etc/passwd and /etc/group are hostile input, so they are read
  * with a limit, as regular files only, and parsed here (a static program has no NSS). */
-#include "init.h"
+#include "box/init/init.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -90,7 +90,8 @@ static void groups_of(const char *text, struct user_info *u) {
     }
 }
 
-static bool passwd_find(char *text, const char *name, bool by_id, uint32_t id, struct user_info *u) {
+static bool passwd_find(char *text, const char *name, bool by_id, uint32_t id,
+                        struct user_info *u) {
     char *save = text;
     for (char *line; (line = strsep(&save, "\n"));) {
         char *f[7];
