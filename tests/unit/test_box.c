@@ -103,11 +103,11 @@ TEST(files) {
     CHECK_INT(box_read_file(b, "/work/l", &text, &e), 0);
     CHECK(sv_starts(buf_sv(&text), "root:x:0:0:root:/root:/bin/sh\n"));
     CHECK_INT(box_read_file(b, "/work/m", &text, &e), -ENOENT);
+    CHECK_INT(box_open(b, "/work/f", O_WRONLY, 0, &e), -ENXIO); /* nobody reads yet */
     CHECK_INT(box_read_file(b, "/work/f", &text, &e), -EINVAL);
     int fifo = box_open(b, "/work/f", O_RDONLY, 0, &e);
     CHECK(fifo >= 0);
     fd_close(fifo);
-    CHECK_INT(box_open(b, "/work/f", O_WRONLY, 0, &e), -ENXIO);
     CHECK_INT(box_mkdirs(b, "/deep/er/still", 0700, 1001, 1001, &e), 0);
     CHECK_INT(
         box_run(b, "runner", "cd /deep/er/still && touch x && stat -c '%a %U' .", out, sizeof out),
