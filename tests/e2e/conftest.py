@@ -67,7 +67,7 @@ class Slipway:
 
 def _publish():
     """A copy of the built program where every user may read it."""
-    pub = pathlib.Path("/var/tmp/slipway-test-bin")
+    pub = pathlib.Path(os.environ.get("SLIPWAY_TEST_BIN") or "/var/tmp/slipway-test-bin")
     if os.geteuid() != 0:
         return BINARY
     (pub / "build").mkdir(parents=True, exist_ok=True)

@@ -65,14 +65,14 @@ def test_contexts_env_outputs_and_files(sl, place, standins):
         jobs:
           first:
             runs-on: ubuntu-latest
-            env: {LEVEL: job, B: "${{ env.A }}-two"}
+            env: {LEVEL: job, B: "${{ github.ref_name }}-two"}
             outputs:
               answer: ${{ steps.set.outputs.answer }}
             steps:
               - id: set
                 env: {LEVEL: step}
                 run: |
-                  test "$LEVEL/$A/$B" = step/one/one-two
+                  test "$LEVEL/$A/$B" = step/one/main-two
                   echo "answer=42" >> "$GITHUB_OUTPUT"
                   echo "MULTI<<EOF" >> "$GITHUB_ENV"
                   printf 'a\\nb\\n' >> "$GITHUB_ENV"
@@ -88,7 +88,7 @@ def test_contexts_env_outputs_and_files(sl, place, standins):
               - shell: python
                 run: |
                   import os
-                  assert os.environ["B"] == "one-two"
+                  assert os.environ["B"] == "main-two"
               - working-directory: /tmp
                 shell: sh
                 run: test "$PWD" = /tmp
