@@ -50,9 +50,9 @@ static bool quoted(struct sv *rest, char q, struct buf *out) {
 
 int kv_file(const char *path, bool must, struct strv *ret, struct err *e) {
     _cleanup_buf_ struct buf text = BUF_MAX(8u << 20), value = BUF_MAX(8u << 20);
-    int r = fs_read(AT_FDCWD, path, &text, e);
-    if (r == -ENOENT && !must)
+    if (!must && !fs_exists(AT_FDCWD, path))
         return 0;
+    int r = fs_read(AT_FDCWD, path, &text, e);
     if (r < 0) {
         if (e)
             e->kind = ERR_USER;

@@ -144,7 +144,7 @@ def place(sl, tmp_path):
     d.mkdir()
     os.chown(d, sl.uid, sl.gid)
     for p in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        os.chmod(p, 0o755)
+        os.chmod(p, os.stat(p).st_mode | 0o055)
     return d
 
 
