@@ -470,8 +470,7 @@ void ui_sink(const struct event *ev, void *arg) {
         event_to_json(ev, &b);
         buf_addc(&b, '\n');
         fwrite(b.p, 1, b.n, u->o.out);
-        if (ev->kind != EV_OUTPUT)
-            fflush(u->o.out);
+        fflush(u->o.out); /* whoever reads this waits for what a step says, not for its end */
         buf_done(&b);
         return;
     }
