@@ -355,7 +355,7 @@ static int keeper_handshake(struct keeper *k, pid_t pid, int sock, struct err *e
 int keeper_new(struct keeper **ret, const struct idmap *m, struct err *e) {
     static const char *const argv[] = {"slipway", "__ns", "0", "keeper", NULL};
     int sock[2], life[2], r;
-    pid_t pid;
+    pid_t pid = -1;
     struct keeper *k = xcalloc(1, sizeof *k);
     *k = (struct keeper){
         .map = *m, .userns = -1, .mntns = -1, .cgroupns = -1, .life_r = -1, .life_w = -1};
@@ -377,8 +377,10 @@ int keeper_new(struct keeper **ret, const struct idmap *m, struct err *e) {
         err_errno(e, r, "cannot start the keeper of the user namespace");
     } else {
         r = keeper_handshake(k, pid, sock[0], e);
-        if (r < 0)
+        if (r < 0) {
             kill(pid, SIGKILL);
+            reap(pid);
+        }
     }
     close(sock[0]);
     if (r < 0) {

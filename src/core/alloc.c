@@ -39,7 +39,10 @@ char *xstrndup(const char *s, size_t n) {
 }
 
 char *xstrdup(const char *s) {
-    return s ? xstrndup(s, SIZE_MAX) : NULL;
+    if (!s)
+        return NULL;
+    size_t n = strlen(s) + 1;
+    return memcpy(xmalloc(n), s, n);
 }
 
 char *xasprintf(const char *fmt, ...) {

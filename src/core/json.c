@@ -85,7 +85,7 @@ static int escape(struct parser *s, char *to, size_t *n) {
     }
     if (c != 'u')
         return fail(s, "bad escape");
-    uint32_t v, low;
+    uint32_t v = 0, low = 0;
     int r = hex4(s, &v);
     if (r < 0)
         return r;

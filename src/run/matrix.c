@@ -111,8 +111,8 @@ int matrix_expand(struct arena *a, const struct value *m, struct matrix *ret, st
     int r;
     if ((r = list_of(m, "include", &include, e)) < 0 || (r = list_of(m, "exclude", &exclude, e)) < 0)
         return r;
-    struct value **legs;
-    size_t n, kept = 0;
+    struct value **legs = NULL;
+    size_t n = 0, kept = 0;
     if ((r = product(a, m, &legs, &n, e)) < 0)
         return r;
     for (size_t i = 0; i < n; i++)

@@ -2,21 +2,62 @@
 state of its own that outlives the run (runner images and stand-ins are made once), and repositories.
 
   $SLIPWAY             the binary (build/slipway)
-  $SLIPWAY_TEST_CACHE  where states and stand-ins live (~/.cache/slipway-tests)
+  $SLIPWAY_TEST_CACHE  where states and stand-ins live (as root /var/cache/slipway-tests, else
+                       ~/.cache/slipway-tests)
+  $SLIPWAY_TEST_BIN    a copy of the binary that every user can read (as root; removed at the end)
+
+Docker Hub is one layout of stand-ins for both users, given as a mirror in their configuration. No
+test can stall the run: a command has 180 seconds, a test 600, unless they say otherwise, and what a
+test leaves running is killed.
 """
 import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
+import tempfile
 import textwrap
 
 import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("SLIPWAY") or TOP / "build/slipway").resolve()
-CACHE = pathlib.Path(os.environ.get("SLIPWAY_TEST_CACHE") or pathlib.Path.home() / ".cache/slipway-tests")
+ROOT = os.geteuid() == 0
+CACHE = pathlib.Path(os.environ.get("SLIPWAY_TEST_CACHE") or ("/var/cache/slipway-tests" if ROOT else pathlib.Path.home() / ".cache/slipway-tests"))
+LAYOUT = CACHE / "standins"
+STANDINS = ["debian:bookworm-slim", "ubuntu:24.04", "python:3.11-slim", "python:3.11-slim-bookworm", "postgres:15", "redis:7"]
 USER = "slipway-test"
+COMMAND_SECONDS, TEST_SECONDS = 180, 600
+started = None  # what the running test has started
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """A limit of time for each test, and the end of what it leaves running."""
+    global started
+    mark = item.get_closest_marker("seconds")
+    limit = mark.args[0] if mark else TEST_SECONDS
+
+    def late(*_):
+        raise TimeoutError(f"the test took more than {limit} s")
+    started = []
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(limit)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        for p in started:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+        started = None
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "seconds(n): the test may take n seconds")
 
 
 class Slipway:
@@ -35,10 +76,13 @@ class Slipway:
         return dict(user=self.uid, group=self.gid, extra_groups=[])
 
     def popen(self, *args, cwd=None, env=None, **kw):
-        return subprocess.Popen([str(self.binary), *map(str, args)], cwd=cwd or self.home, env=dict(self.env, **(env or {})),
-                                text=True, **self._identity(), **kw)
+        p = subprocess.Popen([str(self.binary), *map(str, args)], cwd=cwd or self.home, env=dict(self.env, **(env or {})),
+                             text=True, **self._identity(), **kw)
+        if started is not None:
+            started.append(p)
+        return p
 
-    def __call__(self, *args, cwd=None, env=None, timeout=600, check=None, input=None):
+    def __call__(self, *args, cwd=None, env=None, timeout=COMMAND_SECONDS, check=None, input=None):
         r = subprocess.run([str(self.binary), *map(str, args)], cwd=cwd or self.home, env=dict(self.env, **(env or {})),
                            capture_output=True, text=True, timeout=timeout, input=input, errors="replace", **self._identity())
         if check is not None:
@@ -46,7 +90,8 @@ class Slipway:
         return r
 
     def sh(self, script, cwd=None, check=True):
-        r = subprocess.run(["bash", "-ec", script], cwd=cwd or self.home, env=self.env, capture_output=True, text=True, **self._identity())
+        r = subprocess.run(["bash", "-ec", script], cwd=cwd or self.home, env=self.env, capture_output=True, text=True, timeout=COMMAND_SECONDS,
+                           **self._identity())
         assert not check or r.returncode == 0, f"{script}\n{r.stdout}{r.stderr}"
         return r
 
@@ -67,9 +112,10 @@ class Slipway:
 
 def _publish():
     """A copy of the built program where every user may read it."""
-    pub = pathlib.Path(os.environ.get("SLIPWAY_TEST_BIN") or "/var/tmp/slipway-test-bin")
-    if os.geteuid() != 0:
-        return BINARY
+    if not ROOT:
+        return BINARY, None
+    named = os.environ.get("SLIPWAY_TEST_BIN")
+    pub = pathlib.Path(named or tempfile.mkdtemp(prefix="slipway-test-bin-", dir="/var/tmp"))
     (pub / "build").mkdir(parents=True, exist_ok=True)
     os.chmod(pub, 0o755)
     tmp = pub / "build/slipway.new"
@@ -79,13 +125,24 @@ def _publish():
         shutil.rmtree(pub / d, ignore_errors=True)
         shutil.copytree(TOP / d, pub / d)
     subprocess.run(["chmod", "-R", "a+rX", str(pub)], check=True)
-    return pub / "build/slipway"
+    return pub / "build/slipway", None if named else pub
 
 
 @pytest.fixture(scope="session")
 def binary():
     assert BINARY.exists(), f"{BINARY} is not built"
-    return _publish()
+    path, temporary = _publish()
+    yield path
+    if temporary:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _configure(home):
+    """Docker Hub is the layout of stand-ins."""
+    conf = home / ".config/slipway"
+    conf.mkdir(parents=True, exist_ok=True)
+    (conf / "config.yml").write_text(f"registry:\n  mirrors:\n    docker.io: oci:{LAYOUT}\n")
+    subprocess.run(["chmod", "-R", "a+rX", str(home / ".config")], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +152,7 @@ def root(binary):
     state.mkdir(parents=True, exist_ok=True)
     home = CACHE / "home"
     home.mkdir(exist_ok=True)
+    _configure(home)
     me = pwd.getpwuid(os.geteuid())
     return Slipway(me.pw_name, binary, state, CACHE / "cache", me.pw_uid, me.pw_gid, home)
 
@@ -127,7 +185,7 @@ def user(binary, root):
     state.mkdir(exist_ok=True)
     for d in (cache, state):
         os.chown(d, pw.pw_uid, pw.pw_gid)
-    subprocess.run(["chmod", "a+x", str(CACHE), str(CACHE.parent), str(CACHE.parent.parent)])
+    _configure(home)
     return Slipway(USER, binary, state, cache, pw.pw_uid, pw.pw_gid, home)
 
 
@@ -149,9 +207,9 @@ def place(sl, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def standins(root):
-    """The layout of stand-in images (python, postgres, redis, debian, ubuntu), made once."""
-    layout = root.cache / "standins"
-    subprocess.run([str(TOP / "tools/standin-images"), "make", "--nearest", "--out", str(layout), "debian:bookworm-slim", "ubuntu:24.04",
-                    "python:3.11-slim-bookworm", "postgres:15", "redis:7"], check=True)
-    return layout
+def standins():
+    """The layout of stand-in images that both users have as their mirror of Docker Hub, made once."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    subprocess.run([str(TOP / "tools/standin-images"), "make", "--nearest", "--out", str(LAYOUT), *STANDINS], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", str(LAYOUT)], check=True)
+    return LAYOUT

@@ -1,7 +1,6 @@
 """Stand-ins for official images: valid as layouts, and like the originals where it shows.
 
-The images are made once into a cache that outlives the run ($SLIPWAY_TEST_CACHE, else
-~/.cache/slipway-tests) and run with unshare and chroot, so that no engine is tested here.
+The images are made once into a cache that outlives the run (conftest.LAYOUT) and run with unshare and chroot, so that no engine is tested here.
 """
 import json
 import os
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import LAYOUT
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "standin-images"
-CACHE = Path(os.environ.get("SLIPWAY_TEST_CACHE") or Path.home() / ".cache" / "slipway-tests")
-LAYOUT = CACHE / "standins"
 WANTED = ["debian:bookworm-slim", "python:3.11-slim-bookworm", "postgres:15", "redis:7"]
 
 
@@ -47,10 +46,9 @@ def manifest_of(name):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def layout():
+def layout(standins):
     for program in ("mmdebstrap", "skopeo", "unshare", "chroot"):
         assert shutil.which(program), "%s is needed for these tests and not installed" % program
-    CACHE.mkdir(parents=True, exist_ok=True)
     tool("make", "--out", str(LAYOUT), *WANTED, "python:3.11-slim")
     return LAYOUT
 
