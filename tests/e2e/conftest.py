@@ -128,6 +128,19 @@ def _publish():
     return pub / "build/slipway", None if named else pub
 
 
+def processes(mark):
+    """What runs with `mark` among its environment or its arguments: {pid: command line}."""
+    found = {}
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            argv, env = (p / "cmdline").read_bytes(), (p / "environ").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in argv or mark.encode() in env:
+            found[int(p.name)] = argv.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
 @pytest.fixture(scope="session")
 def binary():
     assert BINARY.exists(), f"{BINARY} is not built"

@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+from conftest import processes
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BASE = "debian:bookworm-slim"
 
@@ -453,7 +455,8 @@ def test_same_files_as_root_and_as_a_user(build, sl):
 
 
 def test_kill_and_go_on(build, sl):
-    text = f"FROM {BASE}\nRUN echo one > /one\nRUN sleep 30\n"
+    mark = f"30.{time.time_ns()}"
+    text = f"FROM {BASE}\nRUN echo one > /one\nRUN sleep {mark}\n"
     build("FROM scratch\nCOPY a.txt /\n", CONTEXT)
     write(build.ctx, {"Dockerfile": text})
     p = sl.popen("build", "--no-cache", str(build.ctx), env=build.env, stderr=subprocess.PIPE)
@@ -463,12 +466,12 @@ def test_kill_and_go_on(build, sl):
     p.kill()
     p.wait()
     p.stderr.close()
-    r = build(text.replace("sleep 30", "true"), {})
+    r = build(text.replace(f"sleep {mark}", "true"), {})
     assert r.stderr.count("CACHED") == 1
     deadline = time.time() + 10
-    while time.time() < deadline and subprocess.run(["pgrep", "-f", "^sleep 30$"], capture_output=True).stdout:
+    while processes(mark) and time.time() < deadline:
         time.sleep(0.1)
-    assert not subprocess.run(["pgrep", "-f", "^sleep 30$"], capture_output=True).stdout
+    assert not processes(mark)
 
 
 @pytest.mark.parametrize("dockerfile", ["compose/local/django/Dockerfile", "compose/local/docs/Dockerfile"])

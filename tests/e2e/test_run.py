@@ -6,13 +6,14 @@ processes reported.
 import fcntl
 import json
 import os
-import pathlib
 import re
 import signal
 import subprocess
 import time
 
 import pytest
+
+from conftest import processes
 
 
 def events(r):
@@ -396,18 +397,6 @@ def test_interrupt_runs_always_steps_and_ends(sl, place, standins):
     assert "cleaning" in text and '"never' not in text
 
 
-def marked(mark):
-    """Command lines of living processes with this text in their environment: ours, whoever else runs slipway."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if mark.encode() in pathlib.Path("/proc", pid, "environ").read_bytes():
-                found.append(pathlib.Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            pass
-    return found
-
-
 def stale_scratch(state):
     """Scratch folders whose lease no process holds."""
     stale = []
@@ -439,35 +428,36 @@ def test_kill_9_leaves_nothing(sl, place, standins, after):
         for line in p.stdout:
             if '"text":"started' in line:
                 break
-        deadline = time.time() + 5
-        while not any("sleep 7777" in c for c in marked(mark)):
+        deadline = time.time() + 15
+        while not any("sleep 7777" in c for c in processes(mark).values()):
             assert time.time() < deadline
             time.sleep(0.01)
     time.sleep(after)
     p.kill()
     p.wait()
-    deadline = time.time() + 5
-    while marked(mark) and time.time() < deadline:
+    deadline = time.time() + 15
+    while processes(mark) and time.time() < deadline:
         time.sleep(0.05)
-    assert not marked(mark)
+    assert not processes(mark)
     sl("run", "-q", "-l", cwd=d, check=0)  # the next command sweeps
     assert not stale_scratch(sl.state)
 
 
 def test_output_is_bounded_and_processes_are_reaped(root, tmp_path, standins):
+    mark = f"8888.{time.time_ns()}"
     r = run(root, tmp_path, """
         on: push
         jobs:
           j:
             runs-on: ubuntu-latest
             steps:
-              - run: (setsid sleep 8888 >/dev/null 2>&1 &) ; yes 0123456789 | head -c 200M
+              - run: (setsid sleep MARK >/dev/null 2>&1 &) ; yes 0123456789 | head -c 200M
               - run: ":(){ :|:& };: ; sleep 1; true"
                 continue-on-error: true
               - run: echo survived
-        """)
+        """.replace("MARK", mark))
     assert "survived" in outputs(r)
-    assert not subprocess.run(["pgrep", "-f", "sleep 8888"], capture_output=True, text=True).stdout
+    assert not processes(mark)
 
 
 def test_two_runs_at_once_with_the_same_port(sl, place, standins):
