@@ -20,6 +20,7 @@
     X(system, "system", "system df: what the store holds", "The store")                            \
     X(docker, "docker", "docker's commands on slipway's own engine", "Images")                           \
     X(engine, "__engine", NULL, NULL)                                                               \
+    X(host_step, "__host-step", NULL, NULL)                                                         \
     X(completion, "completion", NULL, NULL)
 
 #define DECLARE(fn, name, about, group) int cmd_##fn(int argc, char **argv);

@@ -1,73 +1,11 @@
 /* actions/checkout, natively. The job's own repository at the run's own commit is the user's work
- * tree, frozen once per run (tree snapshot: unchanged files are shared, nothing is copied twice) and
- * covered by an overlay per job, so that no job sees another's writes and none reaches the user's
- * files. Anything else (another ref, another repository, --clean) is a checkout by git into the
- * job's scratch, by the user's own git outside the job. */
+ * tree, as its place brings it (place.h). Anything else (another ref, another repository, --clean)
+ * is a checkout by git into the job's scratch, by the user's own git outside the job. */
 #include "core/fs.h"
 #include "run/gitbox.h"
+#include "run/place.h"
 
 #include <dirent.h>
-
-#define BIND_TARGET_MODE 0755
-
-/* --- the frozen work tree ------------------------------------------------------------------------ */
-
-static int skip_git(const char *rel, bool is_dir, void *arg) { return !(streq(rel, ".git") || endswith(rel, "/.git")); }
-
-static int freeze(struct jobx *x, char id[33], struct err *e) {
-    struct run *r = x->run;
-    int x_ = 0;
-    pthread_mutex_lock(&r->tree_mu);
-    if (!r->tree[0]) {
-        _cleanup_strv_ struct strv paths = {0};
-        const struct git_info *g = x->rq->git;
-        bool git = g && !g->bare_repo_missing;
-        const char *top = git && g->worktree ? g->worktree : x->rq->dir;
-        _cleanup_free_ char *name = xasprintf("%s%s", top, x->rq->with_ignored ? ":all" : "");
-        _cleanup_close_ int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-            x_ = err_errno(e, -errno, "%s", top);
-        else if (git && (x_ = git_ls_worktree(top, x->rq->with_ignored, &paths, e)) < 0)
-            err_wrap(e, x_, "files of the work tree");
-        else {
-            struct tree_options o = {.name = name, .uid = ID_RUNNER, .gid = ID_RUNNER, .wanted = git ? NULL : skip_git,
-                                     .paths = git ? (const char *const *)paths.v : NULL, .n_paths = git ? paths.n : 0};
-            static const char *const none[] = {NULL};
-            if (git && !paths.n)
-                o.paths = none;
-            struct tree_stats st = {0};
-            x_ = tree_update(x->rq->store, r->lease, fd, &o, r->tree, &st, e);
-            if (x_ >= 0 && st.skipped_special)
-                jobx_note(x, LEVEL_NOTICE, "%llu special files (sockets, devices) of the work tree are left out",
-                          (unsigned long long)st.skipped_special);
-        }
-    }
-    memcpy(id, r->tree, 33);
-    pthread_mutex_unlock(&r->tree_mu);
-    return x_;
-}
-
-static int mount_tree(struct jobx *x, const char *target, struct err *e) {
-    char id[33];
-    int r = freeze(x, id, e);
-    if (r < 0)
-        return r;
-    _cleanup_free_ char *lower = xasprintf("tree:%s", id);
-    const char *lowers[] = {lower};
-    struct box_mount m = {.kind = BOX_OVERLAY, .target = target, .lowers = lowers, .n_lowers = 1, .mode = BIND_TARGET_MODE,
-                          .uid = ID_RUNNER, .gid = ID_RUNNER, .source_fd = -1};
-    return box_mount(x->box, &m, e);
-}
-
-static int mount_bind(struct jobx *x, const char *target, const char *source, bool idmap, struct err *e) {
-    struct box_mount m = {.kind = BOX_BIND, .target = target, .source_fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC),
-                          .idmap = idmap, .mode = BIND_TARGET_MODE, .uid = ID_RUNNER, .gid = ID_RUNNER};
-    if (m.source_fd < 0)
-        return err_errno(e, -errno, "%s", source);
-    int r = box_mount(x->box, &m, e);
-    fd_close(m.source_fd);
-    return r;
-}
 
 /* --- a checkout by git ---------------------------------------------------------------------------- */
 
@@ -105,7 +43,7 @@ static int export(struct jobx *x, const char *dir, const char *sha, const char *
     }
     if (x->uid != getuid() && (r = chown_tree(AT_FDCWD, dest, x->uid, x->gid, 0)) < 0)
         return err_errno(e, r, "%s", dest);
-    return mount_bind(x, target, dest, false, e);
+    return x->place->folder(x, target, dest, e);
 }
 
 /* ref -> commit in the user's repository: branch, tag, remote-tracking branch, commit. */
@@ -150,18 +88,16 @@ static int other_repository(struct jobx *x, const char *repo, const char *ref, c
 
 static int own_worktree(struct jobx *x, const char *target, int depth, struct err *e) {
     int r;
-    bool git = x->rq->git && !x->rq->git->bare_repo_missing;
     if (x->rq->bind) {
-        const char *top = git && x->rq->git->worktree ? x->rq->git->worktree : x->rq->dir;
-        if ((r = mount_bind(x, target, top, true, e)) < 0)
+        if ((r = x->place->work_tree(x, target, true, e)) < 0)
             return r;
         jobx_say(x, "The work tree itself (--bind): what this job writes here stays");
         return 0;
     }
-    if ((r = mount_tree(x, target, e)) < 0 || (r = gitbox_setup(x, e)) < 0 || (r = gitbox_worktree(x, target, depth, e)) < 0)
+    if ((r = x->place->work_tree(x, target, false, e)) < 0 || (r = gitbox_setup(x, e)) < 0 || (r = gitbox_worktree(x, target, depth, e)) < 0)
         return r;
-    jobx_say(x, "%s at %.12s%s, as an overlay of the work tree", x->run->ref, x->run->sha,
-             x->rq->git && x->rq->git->dirty ? " with its uncommitted changes" : "");
+    jobx_say(x, "%s at %.12s%s, as %s of the work tree", x->run->ref, x->run->sha,
+             x->rq->git && x->rq->git->dirty ? " with its uncommitted changes" : "", x->host ? "a copy" : "an overlay");
     return 0;
 }
 

@@ -6,7 +6,7 @@
  * names the old place are mended. One that does not start in the job's image is left out, with a
  * word. An interpreter of the image gets a folder of links. */
 #include "core/fs.h"
-#include "run/jobx.h"
+#include "run/place.h"
 #include "run/pyfind.h"
 
 #define DEFAULT_SOURCE "https://github.com/astral-sh/python-build-standalone/releases"
@@ -108,7 +108,26 @@ static const char mend[] =
     "[ -e python ] || ln -s python3 python\n"
     "[ -e pip ] || [ ! -e pip3 ] || ln -s pip3 pip\n";
 
+/* On the host a virtual environment stands before it: what is installed stays in the job. */
+static const char venv_own[] = "\"$1\" -m venv \"$2\"\n";
+static bool venv_prefix(struct setup *su, const struct py_prefix *p, const char **ret_place, struct pyver *v) {
+    _cleanup_buf_ struct buf out = BUF_SMALL;
+    _cleanup_free_ char *python = xasprintf("%s/bin/python3", p->path);
+    struct err e = {0};
+    const char *target = place(su, &p->version);
+    if (!starts(su, p->path, v))
+        return false;
+    if (sh(su->x, venv_own, python, target, &out, &e) != 0) {
+        buf_addf(&su->looked, "; %s: " SV_FMT, python, (int)MIN(out.n, 300u), buf_str(&out));
+        return false;
+    }
+    *ret_place = target;
+    return true;
+}
+
 static bool use_prefix(struct setup *su, const struct py_prefix *p, const char **ret_place, struct pyver *v) {
+    if (su->x->host)
+        return venv_prefix(su, p, ret_place, v);
     struct err e = {0};
     const char *target = place(su, &p->version);
     _cleanup_buf_ struct buf out = BUF_SMALL;
@@ -167,8 +186,10 @@ static bool own(struct setup *su, const char *range, const struct pyver *above, 
     _cleanup_free_ char *p = sv_dup(sv_trim(path));
     const char *target = place(su, &best);
     buf_reset(&out);
-    if (sh(su->x, link_own, p, target, &out, &e) != 0)
+    if (sh(su->x, su->x->host ? venv_own : link_own, p, target, &out, &e) != 0) {
+        buf_addf(&su->looked, "; %s: " SV_FMT, p, (int)MIN(out.n, 300u), buf_str(&out));
         return false;
+    }
     *ret_place = target;
     *ret = best;
     return true;
@@ -276,7 +297,7 @@ static void from_pyproject(struct sv text, struct strv *ret) {
 static int from_file(struct setup *su, const char *file, bool must, struct strv *ret, struct err *e) {
     _cleanup_free_ char *path = path_join(su->x->workspace, file);
     _cleanup_buf_ struct buf b = BUF_SMALL;
-    int r = box_read_file(su->x->box, path, &b, e);
+    int r = su->x->place->read_file(su->x, path, &b, e);
     if (r < 0)
         return must ? err_set(e, ERR_NOTFOUND, -ENOENT, "The specified python version file at: %s doesn't exist.", path) : 0;
     struct sv rest = buf_sv(&b), line;

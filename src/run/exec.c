@@ -1,4 +1,4 @@
-/* One process in the job's box, watched to its end. A single poll over the job's output pipe, the
+/* One process in the job's place (box or host), watched to its end. A single poll over the job's output pipe, the
  * process's status descriptor and the leg's cancel descriptor; output is read as fast as it can be
  * passed on, so that a slow reader slows the step and memory never grows.
  *
@@ -6,7 +6,7 @@
  * keeps a reader, as it has on a hosted runner. When the process has ended, what the pipe holds at
  * that moment is read, and no more. A cancel goes SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL, each to
  * the whole session; a second cancel is SIGKILL at once. */
-#include "run/jobx.h"
+#include "run/place.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -21,30 +21,30 @@ struct ending {
     enum exec_end why;
 };
 
-static void escalate(struct box_proc *p, struct ending *en, int stage) {
+static void escalate(const struct place *pl, struct place_proc *p, struct ending *en, int stage) {
     static const int sig[] = {0, SIGINT, SIGTERM, SIGKILL};
     static const uint64_t wait[] = {0, 7 * SEC + SEC / 2, 2 * SEC + SEC / 2, SEC};
     if (stage > 3)
         stage = 3;
     en->stage = stage;
     en->next_ns = now_mono() + wait[stage];
-    box_proc_signal(p, sig[stage], true);
+    pl->signal(p, sig[stage], true);
 }
 
-static void check_ends(struct jobx *x, struct box_proc *p, struct ending *en, uint64_t deadline) {
+static void check_ends(struct jobx *x, struct place_proc *p, struct ending *en, uint64_t deadline) {
     int cancel = atomic_load(&x->leg->cancel);
     uint64_t now = now_mono();
     if (cancel > x->cancel_seen && en->stage == 0) {
         en->why = EXEC_CANCELLED;
-        escalate(p, en, cancel > 1 ? 3 : 1);
+        escalate(x->place, p, en, cancel > 1 ? 3 : 1);
     } else if (cancel > 1 && x->cancel_seen < 2 && en->stage < 3) {
         en->why = EXEC_CANCELLED;
-        escalate(p, en, 3);
+        escalate(x->place, p, en, 3);
     } else if (deadline && now >= deadline && en->stage == 0) {
         en->why = EXEC_TIMEOUT;
-        escalate(p, en, 1);
+        escalate(x->place, p, en, 1);
     } else if (en->stage && now >= en->next_ns) {
-        escalate(p, en, en->stage + 1);
+        escalate(x->place, p, en, en->stage + 1);
     }
 }
 
@@ -71,8 +71,8 @@ static void drain(struct jobx *x) {
     }
 }
 
-static void watch(struct jobx *x, struct box_proc *p, struct ending *en, uint64_t deadline) {
-    struct pollfd fds[3] = {{x->out_r, POLLIN, 0}, {box_proc_status_fd(p), POLLIN, 0}, {x->leg->cancel_fd, POLLIN, 0}};
+static void watch(struct jobx *x, struct place_proc *p, struct ending *en, uint64_t deadline) {
+    struct pollfd fds[3] = {{x->out_r, POLLIN, 0}, {x->place->status_fd(p), POLLIN, 0}, {x->leg->cancel_fd, POLLIN, 0}};
     for (;;) {
         int r = poll(fds, 3, wait_ms(en, deadline));
         if (r < 0 && errno != EINTR)
@@ -95,17 +95,17 @@ static void watch(struct jobx *x, struct box_proc *p, struct ending *en, uint64_
 int jobx_exec(struct jobx *x, const struct exec_spec *s, int *ret_code, enum exec_end *ret_end, struct err *e) {
     struct box_exec be = {.argv = s->argv, .envp = s->envp, .cwd = s->cwd, .make_cwd = s->cwd && streq(s->cwd, x->workspace),
                           .user = s->user, .in = -1, .out = x->out_w, .err = x->out_w};
-    struct box_proc *p = NULL;
+    struct place_proc *p = NULL;
     struct ending en = {0};
     uint64_t deadline = s->deadline_ns;
     if (x->deadline_ns && (!deadline || x->deadline_ns < deadline))
         deadline = x->deadline_ns;
-    int r = box_exec(x->box, &be, &p, e);
+    int r = x->place->start(x, &be, &p, e);
     if (r < 0)
         return r;
     watch(x, p, &en, deadline);
-    r = box_proc_wait(p, e);
-    box_proc_free(p);
+    r = x->place->wait(p, e);
+    x->place->free(p);
     if (r < 0)
         return err_wrap(e, r, "the step's end is not known");
     *ret_code = r;
@@ -120,11 +120,11 @@ int jobx_capture(struct jobx *x, const char *const *argv, const char *user, stru
     _cleanup_strv_ struct strv env = {0};
     jobx_env(x, NULL, &env);
     struct box_exec be = {.argv = argv, .envp = (const char *const *)env.v, .cwd = "/", .user = user, .in = -1, .out = fd[1], .err = fd[1]};
-    struct box_proc *p = NULL;
-    int r = box_exec(x->box, &be, &p, e);
+    struct place_proc *p = NULL;
+    int r = x->place->start(x, &be, &p, e);
     close(fd[1]);
     if (r >= 0) {
-        struct pollfd fds[2] = {{fd[0], POLLIN, 0}, {box_proc_status_fd(p), POLLIN, 0}};
+        struct pollfd fds[2] = {{fd[0], POLLIN, 0}, {x->place->status_fd(p), POLLIN, 0}};
         uint64_t end = now_mono() + 120 * SEC;
         char b[16384];
         for (;;) {
@@ -138,12 +138,12 @@ int jobx_capture(struct jobx *x, const char *const *argv, const char *user, stru
             if (n > 0 && fds[1].revents)
                 break;
             if (now_mono() > end || atomic_load(&x->leg->cancel) > 1)
-                box_proc_signal(p, SIGKILL, true);
+                x->place->signal(p, SIGKILL, true);
             if (n > 0 && fds[0].revents) /* closed early: only the status is left */
                 fds[0].fd = -1;
         }
-        r = box_proc_wait(p, e);
-        box_proc_free(p);
+        r = x->place->wait(p, e);
+        x->place->free(p);
     }
     close(fd[0]);
     return r;

@@ -2,6 +2,7 @@
 
 #include "base/tar.h"
 #include "core/fs.h"
+#include "run/place.h"
 
 #include <dirent.h>
 #include <sys/mman.h>
@@ -23,14 +24,10 @@ static bool has_commit(const struct run *r) { return strspn(r->sha, "0") != strl
 
 static int mount_objects(struct jobx *x, const char *path, unsigned i, struct buf *alternates, struct err *e) {
     _cleanup_free_ char *target = xasprintf("%s/_git/objects%u", x->work, i);
-    struct box_mount m = {.kind = BOX_BIND, .target = target, .source_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC),
-                          .readonly = true, .nosuid = true, .nodev = true, .idmap = true, .mode = 0755};
-    if (m.source_fd < 0)
-        return err_errno(e, -errno, "%s", path);
-    int r = box_mount(x->box, &m, e);
-    fd_close(m.source_fd);
+    _cleanup_free_ char *seen = NULL;
+    int r = x->place->objects(x, path, target, &seen, e);
     if (r >= 0)
-        buf_addf(alternates, "%s\n", target);
+        buf_addf(alternates, "%s\n", seen);
     return r;
 }
 
@@ -186,6 +183,8 @@ static struct gitbox *current(struct jobx *x) {
 
 static int system_config(struct jobx *x, struct err *e) {
     _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
+    if (x->host) /* its files are the caller's own */
+        return 0;
     if (box_read_file(x->box, "/etc/gitconfig", &b, NULL) < 0)
         buf_reset(&b);
     if (sv_find(buf_sv(&b), SV("directory = *")) >= 0)
@@ -312,5 +311,5 @@ int gitbox_worktree(struct jobx *x, const char *target, int depth, struct err *e
         return err_errno(e, r, "archive of .git");
     if (lseek(fd, 0, SEEK_SET) < 0)
         return err_errno(e, -errno, "seek");
-    return box_put_tar(x->box, target, fd, e);
+    return x->place->put_tar(x, target, fd, e);
 }

@@ -124,6 +124,15 @@ static int runner(struct jobx *x, const char *label, struct err *e) {
     return 0;
 }
 
+static int on_host(struct jobx *x, const char *label, struct err *e) {
+    if (!x->host) /* `container:` came to nothing when the paths were set */
+        return err_set(e, ERR_CONFIG, -EINVAL, "a job whose container is given by an expression does not run on the host (-P %s=host)", label);
+    say_start(x, label, "this host, without isolation");
+    jobx_note(x, LEVEL_WARNING, "-P %s=host: the steps run on this host as %s, without isolation: they can read and change all that you can",
+              label, getuid() ? "you" : "root");
+    return 0;
+}
+
 static int by_label(struct jobx *x, const struct strv *labels, struct err *e) {
     int r;
     for (size_t i = 0; i < labels->n; i++) {
@@ -131,7 +140,7 @@ static int by_label(struct jobx *x, const struct strv *labels, struct err *e) {
         if (!image)
             continue;
         if (streq(image, "host"))
-            return err_set(e, ERR_FAILED, -ENOSYS, "running a job on the host (-P %s=host) is not there yet", labels->v[i]);
+            return on_host(x, labels->v[i], e);
         if ((r = get(x, image, NULL, NULL, e)) < 0)
             return err_wrap(e, r, "image %s", image);
         x->mapped = true;
@@ -147,6 +156,24 @@ static int by_label(struct jobx *x, const struct strv *labels, struct err *e) {
     leg_fail(x->leg, OUT_UNAVAILABLE, "runs-on \"%s\" cannot be had here; -P %s=IMAGE maps it to an image", buf_str(&b),
              labels->n ? labels->v[0] : "LABEL");
     return 1;
+}
+
+int job_on_host(struct jobx *x, struct err *e) {
+    _cleanup_strv_ struct strv labels = {0};
+    struct ctx c;
+    ctx_init(&c, x->a);
+    ctx_leg(&c, x->leg);
+    if (x->container)
+        return 0;
+    int r = ctx_list(&c, &x->pj->runs_on, &labels, e);
+    for (size_t i = 0; i < labels.n && r >= 0; i++) {
+        const char *to = mapped(&x->rq->platforms, labels.v[i]);
+        if (to) {
+            x->host = streq(to, "host");
+            break;
+        }
+    }
+    return r;
 }
 
 int job_image(struct jobx *x, struct err *e) {

@@ -6,10 +6,11 @@
  * written from here without asking the box; its files belong to the box's `runner` as the host sees
  * that id. The workspace in it is empty until a checkout covers it. */
 #include "run/dlcache.h"
-#include "run/jobx.h"
+#include "run/place.h"
 
 #include "base/hostenv.h"
 #include "core/fs.h"
+#include "core/proc.h"
 #include "image/registry.h"
 
 #include <sys/mount.h>
@@ -87,7 +88,8 @@ static void default_env(struct jobx *x) {
         base(x, name, x->runner->items[i]->str.p);
     }
     base(x, "HOME", x->home);
-    base(x, "DOCKER_HOST", "unix:///var/run/docker.sock");
+    if (!x->host)
+        base(x, "DOCKER_HOST", "unix:///var/run/docker.sock");
     if (x->rq->debug)
         base(x, "ACTIONS_STEP_DEBUG", "true");
 }
@@ -131,7 +133,7 @@ static void job_contexts(struct jobx *x) {
     val_set_str(x->a, rn, "arch", "X64");
 #endif
     val_set_str(x->a, rn, "name", "slipway");
-    val_set_str(x->a, rn, "environment", "github-hosted");
+    val_set_str(x->a, rn, "environment", x->host ? "self-hosted" : "github-hosted");
     val_set_str(x->a, rn, "tool_cache", x->tool_cache);
     val_set_str(x->a, rn, "temp", x->temp);
     val_set_str(x->a, rn, "workspace", arena_printf(x->a, "%s/%s", x->work, r->repo_name));
@@ -140,7 +142,7 @@ static void job_contexts(struct jobx *x) {
     x->secrets = ctx_secrets(x->leg->flow, x->a);
 }
 
-static void job_paths(struct jobx *x) {
+static int job_paths(struct jobx *x, struct err *e) {
     const char *repo = x->run->repo_name;
     x->bitbucket = x->leg->flow->plan->dialect == DIALECT_BITBUCKET;
     x->container = x->pj->container.image.s || x->pj->container.whole.s;
@@ -150,13 +152,19 @@ static void job_paths(struct jobx *x) {
         x->temp = "/opt/atlassian/pipelines/agent/tmp";
         x->tool_cache = "/opt/hostedtoolcache";
         x->home = "/root";
-        return;
+        return 0;
     }
+    int r = job_on_host(x, e);
+    if (r < 0)
+        return r;
+    if (x->host)
+        return host_prepare(x, e);
     x->work = x->container ? "/__w" : "/home/runner/work";
     x->temp = arena_printf(x->a, "%s/_temp", x->work);
     x->workspace = arena_printf(x->a, "%s/%s/%s", x->work, repo, repo);
     x->tool_cache = x->container ? "/__t" : "/opt/hostedtoolcache";
     x->home = x->container ? "/github/home" : "/home/runner";
+    return 0;
 }
 
 /* --- scratch --------------------------------------------------------------------------------- */
@@ -169,7 +177,8 @@ static int folder(struct jobx *x, const char *path, mode_t mode, struct err *e) 
     return 0;
 }
 
-static int scratch(struct jobx *x, struct err *e) {
+/* The job's lease and folder, and who its files belong to. */
+static int own_scratch(struct jobx *x, struct err *e) {
     struct keeper *k;
     int r;
     if ((r = lease_new(x->rq->store, "job", &x->lease, e)) < 0 || (r = store_keeper(x->rq->store, &k, e)) < 0)
@@ -183,6 +192,13 @@ static int scratch(struct jobx *x, struct err *e) {
     if ((x->scratch = lease_scratch(x->lease, e)) < 0)
         return x->scratch;
     x->scratch_path = lease_scratch_path(x->lease);
+    return 0;
+}
+
+static int scratch(struct jobx *x, struct err *e) {
+    int r = x->host ? 0 : own_scratch(x, e);
+    if (r < 0)
+        return r;
     const char *repo = x->run->repo_name, *temp = x->bitbucket ? "work/tmp" : "work/_temp";
     _cleanup_free_ char *fc = xasprintf("%s/_runner_file_commands", temp), *ev = xasprintf("%s/_github_workflow", temp);
     _cleanup_free_ char *w1 = x->bitbucket ? xstrdup("work/build") : xasprintf("work/%s", repo);
@@ -385,6 +401,11 @@ int job_setup(struct jobx *x, struct err *e) {
         return r;
     if ((r = job_image(x, e)) != 0)
         return r;
+    if (x->host) {
+        _cleanup_free_ char *bash = proc_find("bash");
+        x->has_bash = bash != NULL;
+        return services_start(x, e);
+    }
     if ((r = net_new(x->rq->store, x->lease, &no, &x->net, e)) < 0)
         return err_wrap(e, r, "the job's network");
     image_env(x, ca);
@@ -406,10 +427,11 @@ void job_teardown(struct jobx *x) {
     while (x->late) {
         struct late *l = x->late;
         x->late = l->next;
-        if (x->box)
+        if (x->box || x->host)
             l->fn(x, l->arg);
         free(l);
     }
+    host_end(x);
     engine_free(x->engine);
     if (x->box)
         box_destroy(x->box);
@@ -465,7 +487,8 @@ static int prepare(struct jobx *x, struct err *e) {
     struct ctx c;
     double minutes;
     int r;
-    job_paths(x);
+    if ((r = job_paths(x, e)) < 0)
+        return r;
     job_contexts(x);
     ctx_init(&c, x->a);
     ctx_leg(&c, x->leg);
@@ -485,7 +508,7 @@ static int prepare(struct jobx *x, struct err *e) {
 
 void job_body(struct leg *leg) {
     struct jobx x = {.leg = leg, .run = leg->run, .rq = leg->run->rq, .pj = leg->job->pj, .a = &leg->arena, .status = OUT_SUCCESS,
-                     .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1};
+                     .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1, .place = &place_box};
     struct err e = {0};
     int r = prepare(&x, &e);
     if (r >= 0)

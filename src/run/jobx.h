@@ -40,6 +40,9 @@ struct jobx {
     struct box_net *net;
     struct engine *engine;
     struct box *box;
+    const struct place *place;  /* place.h: the box, or the host */
+    bool host;                  /* -P LABEL=host: box, net, engine and image are NULL */
+    struct host_proc *host_procs;
     struct pull_options pulls;  /* the request's and what this run captured */
     bool container, bitbucket;
     bool mapped;                /* -P: an image that need not have our user */
@@ -104,6 +107,8 @@ void jobx_env(struct jobx *x, const struct value *own, struct strv *ret);
 /* --- image.c: the root of a job -------------------------------------------------------------- */
 /* Finds the image for runs-on or container. 0; 1 = the label cannot be had here (reason set). */
 int job_image(struct jobx *x, struct err *e);
+/* Does -P map its label to this host? Before the job's paths are known. */
+int job_on_host(struct jobx *x, struct err *e);
 
 /* --- services.c ------------------------------------------------------------------------------ */
 int services_start(struct jobx *x, struct err *e);

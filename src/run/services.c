@@ -121,6 +121,10 @@ int services_start(struct jobx *x, struct err *e) {
     x->job_ctx = job;
     if (!n)
         return 0;
+    if (x->host) {
+        err_set(e, ERR_CONFIG, -EINVAL, "services need a network and an engine of the job's own, which a job on the host (-P LABEL=host) does not have");
+        return err_at(e, -EINVAL, x->pj->services[0].at);
+    }
     x->services = xcalloc(n, sizeof *x->services);
     x->n_services = n;
     ctx_init(&c, x->a);

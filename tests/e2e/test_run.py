@@ -367,9 +367,126 @@ def test_unavailable_runner(root, tmp_path, standins):
     run(root, tmp_path, wf, "--skip-unavailable", check=0)
 
 
-def test_host_label_is_asked_for(root, tmp_path):
-    r = run(root, tmp_path, "on: push\njobs: {j: {runs-on: mine, steps: [{run: 'echo on-$(id -u)'}]}}\n", "-P", "mine=host")
-    assert "on-0" in outputs(r) or root.uid
+def test_host_label_is_asked_for(sl, place):
+    r = run(sl, place, "on: push\njobs: {j: {runs-on: mine, steps: [{run: 'echo on-$(id -u)'}]}}\n", "-P", "mine=host")
+    assert f"on-{sl.uid}\n" in outputs(r)
+    assert "without isolation" in r.stdout + r.stderr
+    (place / ".slipway.yml").write_text("platforms: {mine: host}\n")
+    r = run(sl, place, "", check=1)
+    assert outcome(r, "j") == "unavailable"
+
+
+HOST = """
+        on: push
+        env: {LEVEL: workflow}
+        jobs:
+          j:
+            runs-on: mine
+            outputs: {answer: "${{ steps.s.outputs.answer }}"}
+            steps:
+              - id: s
+                env: {LEVEL: step}
+                run: |
+                  test "$LEVEL/$FROM_HOST/$HOME" = "step/yes/$REAL_HOME"
+                  test -z "$(ls -A)"; test "$RUNNER_ENVIRONMENT" = self-hosted; test -z "$DOCKER_HOST"
+                  echo answer=42 >> $GITHUB_OUTPUT; echo A=b >> $GITHUB_ENV
+                  mkdir $RUNNER_TEMP/bin; printf '#!/bin/sh\\necho from-path\\n' > $RUNNER_TEMP/bin/tool
+                  chmod +x $RUNNER_TEMP/bin/tool; echo $RUNNER_TEMP/bin >> $GITHUB_PATH
+                  echo "it is ${{ secrets.WORD }}"
+                  (setsid sleep 4141 >/dev/null 2>&1 &)
+              - uses: actions/checkout@v4
+              - run: |
+                  test "$A" = b; tool | grep -x from-path; pgrep -f 'sleep 4141'
+                  cat dir/file; test -x run.sh; test ! -e ignored; test "$(readlink link)" = dir/file
+                  git status --short; git log -1 --format=log-%s
+                  echo changed > dir/file; git -c user.name=a -c user.email=a@b commit -qam two
+                  git push -q origin HEAD:refs/heads/new
+              - run: nothing-of-this-name
+                continue-on-error: true
+              - run: sleep 60
+                timeout-minutes: 0.01
+                continue-on-error: true
+              - uses: actions/checkout@v4
+                with: {path: again, ref: main, fetch-depth: 0}
+              - run: cat again/dir/file; echo all-well
+        """
+
+
+def host_repo(sl, place):
+    d = sl.repo(place, {".github/workflows/ci.yml": HOST, "dir/file": "one\n", "run.sh": "#!/bin/sh\n", ".gitignore": "ignored\n"})
+    sl.sh("chmod +x run.sh; ln -s dir/file link; echo x > ignored; git add -A; git -c user.name=a -c user.email=a@b commit -qm more; echo dirty > dir/file", cwd=d)
+    return d
+
+
+def gone(*patterns):
+    import subprocess
+    deadline = time.time() + 5
+    while time.time() < deadline:
+        left = [p for p in patterns if subprocess.run(["pgrep", "-f", p], capture_output=True).stdout]
+        if not left:
+            return
+        time.sleep(0.1)
+    assert not left, left
+
+
+def test_a_job_on_the_host(sl, place):
+    d = host_repo(sl, place)
+    before = set((sl.state / "scratch").glob("*"))
+    env = {**sl.env, "FROM_HOST": "yes", "REAL_HOME": sl.env["HOME"]}
+    r = run(sl, place, "", "-P", "mine=host", "-s", "WORD=hush-hush", env=env)
+    out = outputs(r)
+    assert "all-well\n" in out and "dirty\n" in out and " M dir/file" in out and "log-more" in out
+    assert "hush-hush" not in r.stdout and "it is ***" in out
+    assert "git push acme/app refs/heads/new" in r.stdout
+    assert (d / "dir/file").read_text() == "dirty\n"
+    gone("sleep 4141")
+    assert not set((sl.state / "scratch").glob("*")) - before
+
+
+def test_a_job_on_the_host_bound(sl, place):
+    d = sl.repo(place, {".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          j:
+            runs-on: mine
+            steps:
+              - uses: actions/checkout@v4
+              - run: test "$PWD" = "$GITHUB_WORKSPACE"; echo new >> f
+              - uses: actions/checkout@v4
+                with: {path: sub}
+        """, "f": "old\n"})
+    r = run(sl, place, "", "-P", "mine=host", "--bind", check=1)
+    assert "nothing else is checked out" in r.stdout
+    assert (d / "f").read_text() == "old\nnew\n" and not (d / "sub").exists()
+
+
+def test_host_services_are_refused(root, tmp_path):
+    r = run(root, tmp_path, """
+        on: push
+        jobs: {j: {runs-on: mine, services: {db: {image: "postgres:15"}}, steps: [{run: echo started}]}}
+        """, "-P", "mine=host", check=1)
+    assert "services need" in r.stdout and "started" not in outputs(r)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_host_is_left_clean(sl, place, how):
+    d = sl.repo(place, {".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          j:
+            runs-on: mine
+            steps: [{run: "echo started; (setsid sleep 4242 >/dev/null 2>&1 &) ; sleep 4243 & trap '' TERM; sleep 4244"}]
+        """})
+    import subprocess
+    p = sl.popen("run", "--json", "-P", "mine=host", cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for line in p.stdout:
+        if '"text":"started' in line:
+            break
+    p.send_signal(how)
+    if how == signal.SIGINT:
+        p.stdout.read()
+    assert p.wait(30) == (130 if how == signal.SIGINT else -9)
+    gone("sleep 424[234]", f"^{sl.binary} __host-step")
 
 
 def test_interrupt_runs_always_steps_and_ends(sl, place, standins):
