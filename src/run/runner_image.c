@@ -9,8 +9,12 @@
 #include "core/fs.h"
 #include "core/json.h"
 
+/* Releases without an image of their own get the nearest one: workflows outlive them. The job's line
+ * names the image that it was. */
 static const char *const labels[][2] = {
-    {"ubuntu-latest", "ubuntu-24.04"}, {"ubuntu-24.04", "ubuntu-24.04"}, {"ubuntu-22.04", "ubuntu-22.04"}};
+    {"ubuntu-latest", "ubuntu-24.04"}, {"ubuntu-24.04", "ubuntu-24.04"}, {"ubuntu-22.04", "ubuntu-22.04"},
+    {"ubuntu-20.04", "ubuntu-22.04"},  {"ubuntu-18.04", "ubuntu-22.04"}, {"ubuntu-16.04", "ubuntu-22.04"},
+    {"ubuntu-26.04", "ubuntu-24.04"},  {"ubuntu-slim", "ubuntu-24.04"}};
 
 static const char *mapped(const char *label, const struct strv *map) {
     size_t n = strlen(label);
