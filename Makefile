@@ -10,8 +10,10 @@ all: setup
 setup:
 	@tools/setup build
 
-demo: all
-	@tools/setup run
+demo:
+	@tools/demo --about
+	@tools/setup build run
+	@$(MAKE) --no-print-directory all
 	@tools/demo $(BUILD)/slipway
 
 test: all
@@ -31,8 +33,8 @@ bench: all
 install: all
 	meson install -C $(BUILD) --no-rebuild
 
-deb: all
-	tools/deb $(BUILD)
+deb: setup
+	@tools/deb $(BUILD)
 
 fuzz:
 	@tools/fuzz

@@ -158,7 +158,11 @@ struct fetches {
 static void pull_progress(void *arg, const char *id, const char *what, uint64_t done, uint64_t total) {
     struct fetch *f = arg;
     char text[256];
-    snprintf(text, sizeof text, "%.100s: %.12s %.100s", f->ref, startswith(id, "sha256:") ? id + 7 : id, what);
+    const char *hex = startswith(id, "sha256:");
+    if (hex)
+        snprintf(text, sizeof text, "%.100s: %.12s %.100s", f->ref, hex, what);
+    else
+        snprintf(text, sizeof text, "%.100s: %.150s", f->ref, what);
     build_emit(f->b, &(struct build_event){.kind = BUILD_PROGRESS, .name = text, .done = done, .total = total});
 }
 

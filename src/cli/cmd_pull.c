@@ -60,6 +60,10 @@ static void on_progress(void *arg, const char *id, const char *what, uint64_t do
     struct shown *s = arg;
     if (s->quiet)
         return;
+    if (!done && !total && strchr(id, '/')) { /* how a stand-in is coming along: a line of its own */
+        fprintf(stderr, "%s%s\n", s->tty ? "\r\033[K" : "", what);
+        return;
+    }
     pthread_mutex_lock(&s->lock);
     struct item *t = item_of(s, id);
     bool finished = t && total && done >= total && !(t->total && t->done >= t->total && t->what && streq(t->what, what));

@@ -13,20 +13,61 @@ static char *standin_tool(void) {
     return share_path("../tools/standin-images");
 }
 
-static int make_standin(void *arg, const char *ref, char **ret_layout, struct err *e) {
+/* What the tool says, line by line, to where progress is shown; without one, to stderr. */
+static void tell(const struct image_progress *p, const char *ref, char *line) {
+    while (*line == ' ')
+        line++;
+    if (!*line)
+        return;
+    if (p && p->fn)
+        p->fn(p->arg, ref, line, 0, 0);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+static int run_standin(const char *const *argv, const char *ref, const struct image_progress *p, struct buf *ret_last, struct err *e) {
+    int fds[2];
+    pid_t pid;
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return err_errno(e, -errno, "pipe");
+    _cleanup_close_ int in = fds[0];
+    struct proc_spec s = {.argv = argv, .n_fds = 1, .fds = {{2, fds[1]}}};
+    int r = proc_spawn(&s, &pid, e);
+    close(fds[1]);
+    if (r < 0)
+        return r;
+    FILE *f = fdopen(in, "r");
+    if (f) {
+        char line[512];
+        in = -1;
+        while (fgets(line, sizeof line, f)) {
+            line[strcspn(line, "\n")] = 0;
+            tell(p, ref, line);
+            if (*line) {
+                buf_reset(ret_last);
+                buf_adds(ret_last, line);
+            }
+        }
+        fclose(f);
+    }
+    return proc_wait(pid);
+}
+
+static int make_standin(void *arg, const char *ref, const struct image_progress *p, char **ret_layout, struct err *e) {
     _cleanup_free_ char *tool = standin_tool();
     if (!tool)
         return 0;
     _cleanup_free_ char *cache = dir_cache(), *layout = path_join(cache, "standins");
     const char *argv[] = {tool, "make", "--nearest", "--out", layout, ref, NULL};
-    _cleanup_buf_ struct buf text = BUF_SMALL;
-    fprintf(stderr, "slipway: no registry answered for %s: making a stand-in from Debian's packages\n", ref);
-    struct proc_spec s = {.argv = argv, .n_fds = 1, .fds = {{2, 2}}};
-    int r = proc_run(&s, SV_NULL, &text, NULL, 0, e);
+    _cleanup_buf_ struct buf last = BUF_SMALL;
+    char say[300];
+    snprintf(say, sizeof say, "no registry answered for %.150s: making a stand-in from Debian's packages", ref);
+    tell(p, ref, say);
+    int r = run_standin(argv, ref, p, &last, e);
     if (r == 3)
         return 0; /* not a family it knows */
     if (r > 0)
-        return err_set(e, ERR_FAILED, -ECHILD, "stand-in for %s: %s failed with %d", ref, tool, r);
+        return err_set(e, ERR_FAILED, -ECHILD, "stand-in for %s: %s failed with %d: %s", ref, tool, r, buf_str(&last));
     if (r < 0)
         return err_wrap(e, r, "stand-in for %s", ref);
     *ret_layout = TAKE(layout);

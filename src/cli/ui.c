@@ -348,6 +348,10 @@ static void note(struct ui *u, const struct job *j, const struct event *ev) {
 
 static void progress(struct ui *u, struct job *j, const struct event *ev) {
     if (u->o.mode == UI_LIVE && j) {
+        if (!j->running && !j->ended) { /* its image is being got: it has no root yet */
+            j->running = true;
+            j->started = now_mono();
+        }
         buf_reset(&j->progress);
         if (ev->total && ev->done >= ev->total)
             return;
@@ -360,11 +364,30 @@ static void progress(struct ui *u, struct job *j, const struct event *ev) {
                 buf_add_size(&j->progress, ev->total);
             }
         }
-    } else if (ev->total && ev->done >= ev->total && !u->o.quiet) { /* plain: only the end of it */
-        struct buf b = BUF_MAX(64);
+        return;
+    }
+    /* Plain: what has sizes when it is at its end, what has none as it begins; each once. */
+    bool sized = ev->total || ev->done;
+    if (u->o.quiet || (sized && (!ev->total || ev->done < ev->total)))
+        return;
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    struct sv first, rest = ev->text;
+    sv_line(&rest, &first);
+    buf_addsv(&b, sv_sub(first, 0, MIN(first.n, 120u)));
+    if (first.n > 120)
+        buf_adds(&b, " …");
+    if (sized) {
+        buf_adds(&b, " (");
         buf_add_size(&b, ev->total);
-        say(u, "%s%s%s | %s" SV_FMT " (%s)%s", DIM, j ? label(j) : "", j ? "" : "", DIM, SV_ARG(ev->text), buf_str(&b), OFF);
-        buf_done(&b);
+        buf_adds(&b, ")");
+    }
+    struct buf *last = j ? &j->progress : NULL;
+    if (last && last->n == b.n && memcmp(last->p, b.p, b.n) == 0)
+        return;
+    say(u, "%s%s | %s%s", DIM, j ? label(j) : "", buf_str(&b), OFF);
+    if (last) {
+        buf_reset(last);
+        buf_addsv(last, buf_sv(&b));
     }
 }
 

@@ -156,7 +156,7 @@ void stream_progress(void *arg, const char *id, const char *what, uint64_t done,
     struct buf b = BUF_MAX(64u << 10);
     struct json_w w;
     char short_id[13];
-    const char *hex = id && startswith(id, "sha256:") ? id + 7 : id;
+    const char *hex = !id || strchr(id, '/') ? NULL : startswith(id, "sha256:") ? id + 7 : id;
     snprintf(short_id, sizeof(short_id), "%s", hex ? hex : "");
     jw_init(&w, &b, 0);
     jw_obj(&w);

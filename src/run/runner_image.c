@@ -207,6 +207,9 @@ static int from_dockerfile(struct store *s, struct lease *l, const struct source
         (void)image_find(s, l, src->base, &base, NULL);
     if (always || remembered(s, l, src, base, &image) <= 0) {
         _cleanup_free_ char *key = record_key(src), *lock_name = xasprintf("runner %s", key);
+        _cleanup_free_ char *what = xasprintf("runner image %s: not here yet, is being built (once, some minutes)", src->name);
+        if (o->progress && o->progress->fn)
+            o->progress->fn(o->progress->arg, src->name, what, 0, 0);
         _cleanup_close_ int lock = store_key_lock(s, lock_name); /* two jobs that start at once build once */
         r = build(s, l, src, o, id, e);
         if (r == 0) {
