@@ -226,3 +226,17 @@ def standins():
     subprocess.run([str(TOP / "tools/standin-images"), "make", "--nearest", "--out", str(LAYOUT), *STANDINS], check=True)
     subprocess.run(["chmod", "-R", "a+rX", str(LAYOUT)], check=True)
     return LAYOUT
+
+
+@pytest.fixture(scope="session")
+def _runners():
+    return set()
+
+
+@pytest.fixture
+def runner(request, standins, _runners):
+    """The runner image of the test's user is built before its time counts."""
+    sl = request.getfixturevalue("sl" if "sl" in request.fixturenames else "root")
+    if sl.name not in _runners:
+        sl("runner", "build", "ubuntu-latest", timeout=900, check=0)
+        _runners.add(sl.name)

@@ -21,7 +21,8 @@ def captured(r):
     return {e["name"] for e in map(json.loads, filter(lambda s: s.startswith("{"), r.stdout.splitlines())) if e["event"] == "captured"}
 
 
-def test_push_to_master_tests_builds_and_captures(sl, place, standins):
+@pytest.mark.seconds(1500)
+def test_push_to_master_tests_builds_and_captures(sl, place, runner):
     d = example(sl, place)
     r = sl("run", "--json", "-s", "DOCKER_USERNAME=acme", "-s", "DOCKER_PASSWORD=pw-not-real", cwd=d, timeout=1500)
     assert r.returncode == 0, r.stdout[-5000:] + r.stderr[-2000:]
@@ -34,7 +35,8 @@ def test_push_to_master_tests_builds_and_captures(sl, place, standins):
         assert n in ls
 
 
-def test_a_failing_test_fails_the_run(root, tmp_path, standins):
+@pytest.mark.seconds(900)
+def test_a_failing_test_fails_the_run(root, tmp_path, runner):
     d = example(root, tmp_path / "w")
     (d / "config" / "test_broken.py").write_text("from django.test import TestCase\nclass T(TestCase):\n    def test_it(self):\n        self.fail('on purpose')\n")
     r = root("run", "--json", "--ref", "develop", "-W", ".github/workflows/ci-django.yml", cwd=d, timeout=900)
@@ -42,7 +44,8 @@ def test_a_failing_test_fails_the_run(root, tmp_path, standins):
     assert "on purpose" in r.stdout
 
 
-def test_bitbucket(root, tmp_path, standins):
+@pytest.mark.seconds(1500)
+def test_bitbucket(root, tmp_path, runner):
     d = example(root, tmp_path / "w")
     r = root("run", "--dialect", "bitbucket", "--json", "--var", "DOCKER_USERNAME=acme", "-s", "DOCKER_PASSWORD=pw-not-real",
              "--var", "DOCKERHUB_USERNAME=acme", "-s", "DOCKERHUB_PASSWORD=pw-not-real", cwd=d, timeout=1500)

@@ -37,7 +37,7 @@ def run(sl, place, workflow, *args, check=0, files=None, **kw):
     return sl("run", "--json", *args, cwd=d, check=check, **kw)
 
 
-def test_a_step_runs_isolated(sl, place, standins):
+def test_a_step_runs_isolated(sl, place, runner):
     r = run(sl, place, """
         on: push
         jobs:
@@ -62,7 +62,7 @@ def test_a_step_runs_isolated(sl, place, standins):
     assert "all-well\n" in outputs(r)
 
 
-def test_contexts_env_outputs_and_files(sl, place, standins):
+def test_contexts_env_outputs_and_files(sl, place, runner):
     r = run(sl, place, """
         name: Contexts
         on: [push]
@@ -108,7 +108,7 @@ def test_contexts_env_outputs_and_files(sl, place, standins):
     assert outcome(r, "first") == outcome(r, "second") == "success"
 
 
-def test_failure_skips_what_needs_it(sl, place, standins):
+def test_failure_skips_what_needs_it(sl, place, runner):
     r = run(sl, place, """
         on: push
         jobs:
@@ -134,7 +134,7 @@ def test_failure_skips_what_needs_it(sl, place, standins):
     assert [e["code"] for e in events(r) if e["event"] == "step_end" and e["outcome"] == "failure"] == [3]
 
 
-def test_continue_on_error_and_timeout(root, tmp_path, standins):
+def test_continue_on_error_and_timeout(root, tmp_path, runner):
     t = time.time()
     r = run(root, tmp_path, """
         on: push
@@ -156,7 +156,7 @@ def test_continue_on_error_and_timeout(root, tmp_path, standins):
     assert time.time() - t < 60
 
 
-def test_matrix(root, tmp_path, standins):
+def test_matrix(root, tmp_path, runner):
     r = run(root, tmp_path, """
         on: push
         jobs:
@@ -176,7 +176,7 @@ def test_matrix(root, tmp_path, standins):
     assert sorted(e["outcome"] for e in events(r) if e["event"] == "job_end") == ["failure", "success", "success", "success"]
 
 
-def test_secrets_are_masked_everywhere(sl, place, standins):
+def test_secrets_are_masked_everywhere(sl, place, runner):
     r = run(sl, place, """
         on: push
         jobs:
@@ -202,7 +202,7 @@ def root_logs(sl, place):
     return sl("logs", cwd=place, check=0).stdout
 
 
-def test_missing_secrets_are_named_first(root, tmp_path, standins):
+def test_missing_secrets_are_named_first(root, tmp_path, runner):
     r = run(root, tmp_path, """
         on: push
         jobs:
@@ -217,7 +217,7 @@ def test_missing_secrets_are_named_first(root, tmp_path, standins):
     assert "secrets.ABSENT" in said and "-s ABSENT" in said and "vars.NOPE" in said and "THERE" not in said and "GITHUB_TOKEN" not in said
 
 
-def test_checkout_brings_the_work_tree_and_leaves_it_alone(sl, place, standins):
+def test_checkout_brings_the_work_tree_and_leaves_it_alone(sl, place, runner):
     d = sl.repo(place, {".gitignore": ".env\n", "a.txt": "committed\n", "dir/b.txt": "b\n", ".github/workflows/ci.yml": """
         on: push
         jobs:
@@ -242,7 +242,7 @@ def test_checkout_brings_the_work_tree_and_leaves_it_alone(sl, place, standins):
     run(sl, d, "", "--clean")
 
 
-def test_bind_writes_through(sl, place, standins):
+def test_bind_writes_through(sl, place, runner):
     d = sl.repo(place, {".github/workflows/ci.yml": """
         on: push
         jobs: {j: {runs-on: ubuntu-latest, steps: [{uses: actions/checkout@v4}, {run: "echo made > made.txt"}]}}
@@ -251,7 +251,7 @@ def test_bind_writes_through(sl, place, standins):
     assert (d / "made.txt").read_text() == "made\n" and (d / "made.txt").stat().st_uid == sl.uid
 
 
-def test_sudo_apt_and_pip_leave_nothing_behind(root, tmp_path, standins):
+def test_sudo_apt_and_pip_leave_nothing_behind(root, tmp_path, runner):
     wf = """
         on: push
         jobs:
@@ -270,7 +270,7 @@ def test_sudo_apt_and_pip_leave_nothing_behind(root, tmp_path, standins):
     run(root, tmp_path, wf)
 
 
-def test_setup_python(sl, place, standins):
+def test_setup_python(sl, place, runner):
     r = run(sl, place, """
         on: push
         jobs:
@@ -291,7 +291,7 @@ def test_setup_python(sl, place, standins):
     assert outcome(r, "j") == "success"
 
 
-def test_a_python_that_is_nowhere_is_named(root, tmp_path, standins):
+def test_a_python_that_is_nowhere_is_named(root, tmp_path, runner):
     r = run(root, tmp_path, """
         on: push
         jobs: {j: {runs-on: ubuntu-latest, steps: [{uses: actions/setup-python@v5, with: {python-version: "3.4.99"}}]}}
@@ -299,7 +299,7 @@ def test_a_python_that_is_nowhere_is_named(root, tmp_path, standins):
     assert "3.4.99" in r.stdout
 
 
-def test_called_workflows(root, tmp_path, standins):
+def test_called_workflows(root, tmp_path, runner):
     called = """
         on:
           workflow_call:
@@ -355,7 +355,7 @@ def test_every_error_before_anything_starts(root, tmp_path):
     assert len(re.findall(r"^\S+ci\.yml:\d+:\d+: error", r.stderr, re.M)) >= 3
 
 
-def test_unavailable_runner(root, tmp_path, standins):
+def test_unavailable_runner(root, tmp_path, runner):
     wf = """
         on: push
         jobs:
@@ -489,7 +489,7 @@ def test_the_host_is_left_clean(sl, place, how):
     gone("sleep 424[234]", f"^{sl.binary} __host-step")
 
 
-def test_interrupt_runs_always_steps_and_ends(sl, place, standins):
+def test_interrupt_runs_always_steps_and_ends(sl, place, runner):
     d = sl.repo(place, {".github/workflows/ci.yml": """
         on: push
         jobs:
@@ -530,7 +530,7 @@ def stale_scratch(state):
 
 
 @pytest.mark.parametrize("after", [0.05, 0.2, 0.5, 1.0])
-def test_kill_9_leaves_nothing(sl, place, standins, after):
+def test_kill_9_leaves_nothing(sl, place, runner, after):
     mark = "SLIPWAY_MARK=m" + os.urandom(8).hex()
     d = sl.repo(place, {".github/workflows/ci.yml": f"""
         on: push
@@ -560,7 +560,7 @@ def test_kill_9_leaves_nothing(sl, place, standins, after):
     assert not stale_scratch(sl.state)
 
 
-def test_output_is_bounded_and_processes_are_reaped(root, tmp_path, standins):
+def test_output_is_bounded_and_processes_are_reaped(root, tmp_path, runner):
     mark = f"8888.{time.time_ns()}"
     r = run(root, tmp_path, """
         on: push
@@ -577,7 +577,7 @@ def test_output_is_bounded_and_processes_are_reaped(root, tmp_path, standins):
     assert not processes(mark)
 
 
-def test_two_runs_at_once_with_the_same_port(sl, place, standins):
+def test_two_runs_at_once_with_the_same_port(sl, place, runner):
     wf = """
         on: push
         jobs:
