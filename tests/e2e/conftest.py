@@ -57,6 +57,8 @@ def pytest_runtest_call(item):
 
 
 def pytest_configure(config):
+    # Asked to end, the tests end what they have started.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
     config.addinivalue_line("markers", "seconds(n): the test may take n seconds")
 
 
