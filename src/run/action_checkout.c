@@ -138,7 +138,7 @@ int action_checkout(struct jobx *x, struct step *s, const struct value *with, st
     if (sparse)
         jobx_note(x, LEVEL_WARNING, "sparse-checkout: not there yet; everything is checked out");
     int r = do_checkout(x, with_get(with, "repository", ""), with_get(with, "ref", ""), target, (int)depth, e);
-    if (r < 0)
+    if (r < 0 || (r = volumes_mount(x, true, e)) < 0)
         return r;
     val_set_str(x->a, s->outputs, "ref", *with_get(with, "ref", "") ? with_get(with, "ref", "") : x->run->ref);
     val_set_str(x->a, s->outputs, "commit", x->run->sha);

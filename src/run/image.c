@@ -1,5 +1,6 @@
 /* The root of a job: the image of `container:`, the one that -P or the configuration maps a label
  * to, or the runner image of a label. A label that cannot be had here is "unavailable". */
+#include "run/cspec.h"
 #include "run/jobx.h"
 #include "run/runner_image.h"
 
@@ -57,41 +58,30 @@ static int option_words(struct jobx *x, const char *options, struct err *e) {
 static int container(struct jobx *x, struct err *e) {
     const struct plan_container *pc = &x->pj->container;
     struct ctx c;
-    struct sv image, user, pass, options;
-    struct value *env;
-    int r;
+    struct cspec cs = {0};
     ctx_init(&c, x->a);
     ctx_leg(&c, x->leg);
     ctx_set(&c, "github", x->github);
     ctx_set(&c, "secrets", x->secrets);
     ctx_set(&c, "env", ctx_from_env(x->a, &x->env));
-    if (pc->whole.s) {
-        const struct value *v;
-        if ((r = ctx_value(&c, &pc->whole, &v, e)) < 0)
-            return r;
-        const struct value *iv = v->kind == VAL_OBJECT ? val_gets(v, "image") : v;
-        image = iv ? val_to_string(x->a, iv) : SV("");
-        const struct value *ev = v->kind == VAL_OBJECT ? val_gets(v, "env") : NULL;
-        for (size_t i = 0; ev && ev->kind == VAL_OBJECT && i < ev->n; i++)
-            strv_addf(&x->image_env, SV_FMT "=" SV_FMT, SV_ARG(ev->keys[i]), SV_ARG(val_to_string(x->a, ev->items[i])));
-    } else if ((r = ctx_string(&c, &pc->image, "", &image, e)) < 0)
-        return r;
-    image = sv_trim(image);
-    if (!image.n)
-        return 1; /* an empty image means no container */
-    if ((r = ctx_string(&c, &pc->username, "", &user, e)) < 0 || (r = ctx_string(&c, &pc->password, "", &pass, e)) < 0 ||
-        (r = ctx_string(&c, &pc->options, "", &options, e)) < 0 || (r = ctx_map(&c, &pc->env, false, &env, e)) < 0)
-        return r;
-    const char *ref = arena_strndup(x->a, image.p, image.n);
+    int r = cspec_read(&c, pc, &cs, e);
+    if (r < 0 || !cs.image.n) {
+        cspec_done(&cs);
+        return r < 0 ? r : 1; /* an empty image means no container */
+    }
+    const char *ref = arena_strndup(x->a, cs.image.p, cs.image.n);
     ref = startswith(ref, "docker://") ? ref + 9 : ref;
-    if ((r = get(x, ref, user.n ? user.p : NULL, user.n ? pass.p : NULL, e)) < 0)
-        return err_at(e, err_wrap(e, r, "image %s", ref), pc->at);
-    for (size_t i = 0; i < env->n; i++)
-        strv_addf(&x->image_env, SV_FMT "=" SV_FMT, SV_ARG(env->keys[i]), SV_ARG(env->items[i]->str));
-    if (options.n)
-        option_words(x, options.p, e);
-    if (pc->volumes.n || pc->volumes.whole.s)
-        return err_at(e, err_set(e, ERR_FAILED, -ENOSYS, "volumes of a job's container are not there yet"), pc->at);
+    if ((r = get(x, ref, cs.username.n ? cs.username.p : NULL, cs.username.n ? cs.password.p : NULL, e)) < 0)
+        err_at(e, err_wrap(e, r, "image %s", ref), cs.at);
+    for (size_t i = 0; i < cs.env->n && r >= 0; i++)
+        strv_addf(&x->image_env, SV_FMT "=" SV_FMT, SV_ARG(cs.env->keys[i]), SV_ARG(cs.env->items[i]->str));
+    if (r >= 0 && cs.options.n)
+        option_words(x, cs.options.p, e);
+    if (r >= 0 && (r = volumes_read(x, &cs.volumes, e)) < 0)
+        err_at(e, r, cs.at);
+    cspec_done(&cs);
+    if (r < 0)
+        return r;
     say_start(x, NULL, ref);
     return 0;
 }

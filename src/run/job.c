@@ -416,6 +416,8 @@ int job_setup(struct jobx *x, struct err *e) {
         return err_wrap(e, r, "the job's container");
     if ((r = mount_client(x, e)) < 0)
         return err_wrap(e, r, "the docker client");
+    if ((r = volumes_mount(x, false, e)) < 0)
+        return r;
     x->has_bash = in_box(x, "/bin/bash") || in_box(x, "/usr/local/bin/bash");
     dlcache_setup(x);
     if ((r = services_start(x, e)) < 0)

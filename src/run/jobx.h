@@ -73,6 +73,8 @@ struct jobx {
     char *services_key;
     struct service { const char *id; char cid[65]; bool started; } *services;
     size_t n_services;
+    struct volume *volumes;     /* of the job's container: volumes.c */
+    size_t n_volumes;
     bool commands_echo;
     char last_code[12];         /* Bitbucket: of the script, for its after-script */
 };
@@ -109,6 +111,11 @@ void jobx_env(struct jobx *x, const struct value *own, struct strv *ret);
 int job_image(struct jobx *x, struct err *e);
 /* Does -P map its label to this host? Before the job's paths are known. */
 int job_on_host(struct jobx *x, struct err *e);
+
+/* --- volumes.c: of the job's container ------------------------------------------------------- */
+int volumes_read(struct jobx *x, const struct strv *list, struct err *e);
+int volumes_mount(struct jobx *x, bool again, struct err *e); /* again: after a checkout */
+bool volumes_named(const struct jobx *x, const char *text);   /* a service's "NAME:/path" that is one of them */
 
 /* --- services.c ------------------------------------------------------------------------------ */
 int services_start(struct jobx *x, struct err *e);

@@ -1,5 +1,7 @@
 /* Service containers: started in the job's engine, so that `docker ps` shows them, and waited for
  * until they are healthy. Without a health check a service counts as ready once it runs. */
+#include "docker/flags.h"
+#include "run/cspec.h"
 #include "run/jobx.h"
 
 #include <poll.h>
@@ -39,50 +41,47 @@ static int expose_all(struct jobx *x, const char *ref, struct strv *ports, struc
     return 0;
 }
 
-static int start_one(struct jobx *x, struct ctx *c, const struct plan_container *pc, struct service *s, struct value *ctxs, struct err *e) {
-    struct sv image, options, user, pass, cmd, entry;
-    struct value *env;
-    int r;
-    if ((r = ctx_string(c, &pc->image, "", &image, e)) < 0)
-        return r;
-    image = sv_trim(image);
-    if (!image.n)
-        return 0;
-    if ((r = ctx_string(c, &pc->options, "", &options, e)) < 0 || (r = ctx_string(c, &pc->username, "", &user, e)) < 0 ||
-        (r = ctx_string(c, &pc->password, "", &pass, e)) < 0 || (r = ctx_map(c, &pc->env, false, &env, e)) < 0 ||
-        (r = ctx_string(c, &pc->command, "", &cmd, e)) < 0 || (r = ctx_string(c, &pc->entrypoint, "", &entry, e)) < 0)
-        return r;
-    if (cmd.n || entry.n) {
-        err_set(e, ERR_FAILED, -ENOSYS, "service %s: command and entrypoint are not there yet", pc->id);
-        return err_at(e, -ENOSYS, pc->at);
-    }
-    _cleanup_strv_ struct strv ports = {0}, volumes = {0}, envv = {0};
-    if ((r = ctx_list(c, &pc->ports, &ports, e)) < 0 || (r = ctx_list(c, &pc->volumes, &volumes, e)) < 0)
-        return r;
-    if (x->bitbucket && (r = expose_all(x, image.p, &ports, e)) < 0)
-        return err_at(e, err_wrap(e, r, "service %s", pc->id), pc->at);
-    for (size_t i = 0; i < env->n; i++)
-        strv_addf(&envv, SV_FMT "=" SV_FMT, SV_ARG(env->keys[i]), SV_ARG(env->items[i]->str));
-    strv_extend(&envv, (const char *const[]){NULL});
-    _cleanup_free_ char *name = xasprintf("slipway-%s-%s", pc->id, lease_id(x->lease));
-    const char *aliases[] = {pc->id, NULL};
+static void none_at_end(struct strv *v) { strv_extend(v, (const char *const[]){NULL}); }
+
+static int start_one(struct jobx *x, struct cspec *cs, struct service *s, struct value *ctxs, struct err *e) {
     static const char *const none[] = {NULL};
-    struct engine_container_spec spec = {.name = name, .image = image.p, .env = envv.v ? (const char *const *)envv.v : none,
-                                         .ports = ports.v ? (const char *const *)ports.v : none,
-                                         .volumes = volumes.v ? (const char *const *)volumes.v : none, .options = options.n ? options.p : NULL,
-                                         .aliases = aliases, .username = user.n ? user.p : NULL, .password = user.n ? pass.p : NULL};
-    s->id = pc->id;
+    _cleanup_strv_ struct strv envv = {0}, cmd = {0};
+    int r;
+    if (!cs->image.n)
+        return 0;
+    const char *image = arena_strndup(x->a, cs->image.p, cs->image.n);
+    if (x->bitbucket && (r = expose_all(x, image, &cs->ports, e)) < 0)
+        return err_at(e, err_wrap(e, r, "service %s", cs->id), cs->at);
+    if (cs->command.n && (r = words_split(cs->command.p, &cmd, e)) < 0)
+        return err_at(e, err_wrap(e, r, "command of service %s", cs->id), cs->at);
+    for (size_t i = 0; i < cs->env->n; i++)
+        strv_addf(&envv, SV_FMT "=" SV_FMT, SV_ARG(cs->env->keys[i]), SV_ARG(cs->env->items[i]->str));
+    none_at_end(&envv);
+    for (size_t i = 0; i < cs->volumes.n; i++)
+        if (volumes_named(x, cs->volumes.v[i])) {
+            err_set(e, ERR_FAILED, -ENOSYS, "service %s: a volume that the job's container has too (%s) is not there yet", cs->id, cs->volumes.v[i]);
+            return err_at(e, -ENOSYS, cs->at);
+        }
+    _cleanup_free_ char *name = xasprintf("slipway-%s-%s", cs->id, lease_id(x->lease));
+    const char *aliases[] = {cs->id, NULL}, *entry[] = {cs->entrypoint.p, NULL};
+    struct engine_container_spec spec = {.name = name, .image = image, .env = envv.v ? (const char *const *)envv.v : none,
+                                         .ports = cs->ports.v ? (const char *const *)cs->ports.v : none,
+                                         .volumes = cs->volumes.v ? (const char *const *)cs->volumes.v : none, .options = cs->options.n ? cs->options.p : NULL,
+                                         .cmd = cmd.n ? (const char *const *)cmd.v : NULL, .entrypoint = cs->entrypoint.n ? entry : NULL,
+                                         .aliases = aliases, .username = cs->username.n ? cs->username.p : NULL,
+                                         .password = cs->username.n ? cs->password.p : NULL};
+    s->id = cs->id;
     if ((r = engine_start(x->engine, &spec, s->cid, e)) < 0) {
-        err_wrap(e, r, "service %s", pc->id);
-        return err_at(e, r, pc->at);
+        err_wrap(e, r, "service %s", cs->id);
+        return err_at(e, r, cs->at);
     }
     s->started = true;
     struct value *one = val_object(x->a), *po = val_object(x->a);
-    report_ports(x, s, &ports, po);
+    report_ports(x, s, &cs->ports, po);
     val_set_str(x->a, one, "id", s->cid);
     val_set_str(x->a, one, "network", arena_printf(x->a, "github_network_%s", lease_id(x->lease)));
     val_sets(x->a, one, "ports", po);
-    val_sets(x->a, ctxs, pc->id, one);
+    val_sets(x->a, ctxs, cs->id, one);
     return 0;
 }
 
@@ -108,37 +107,69 @@ static int wait_ready(struct jobx *x, struct service *s, struct err *e) {
     }
 }
 
-int services_start(struct jobx *x, struct err *e) {
-    size_t n = x->pj->n_services;
-    struct ctx c;
-    int r;
-    if (x->pj->services_whole.s) {
-        err_set(e, ERR_FAILED, -ENOSYS, "services given by an expression are not there yet");
-        return err_at(e, -ENOSYS, x->pj->services_whole.at);
+static int refuse_host(const struct jobx *x, struct span at, struct err *e) {
+    if (!x->host)
+        return 0;
+    err_set(e, ERR_CONFIG, -EINVAL, "services need a network and an engine of the job's own, which a job on the host (-P LABEL=host) does not have");
+    return err_at(e, -EINVAL, at);
+}
+
+/* services: ${{ fromJSON(…) }} */
+static int start_whole(struct jobx *x, struct ctx *c, struct value *ctxs, struct err *e) {
+    struct span at = x->pj->services_whole.at;
+    const struct value *v;
+    int r = ctx_value(c, &x->pj->services_whole, &v, e);
+    if (r < 0 || v->kind == VAL_NULL || (v->kind == VAL_STRING && !v->str.n) || (v->kind == VAL_OBJECT && !v->n))
+        return r;
+    if (v->kind != VAL_OBJECT) {
+        err_set(e, ERR_CONFIG, -EINVAL, "services must be a mapping");
+        return err_at(e, -EINVAL, at);
     }
+    if ((r = refuse_host(x, at, e)) < 0)
+        return r;
+    x->services = xcalloc(v->n, sizeof *x->services);
+    x->n_services = v->n;
+    for (size_t i = 0; i < v->n && r >= 0; i++) {
+        struct cspec cs = {.id = arena_strndup(x->a, v->keys[i].p, v->keys[i].n)};
+        if ((r = cspec_value(c, v->items[i], at, &cs, e)) >= 0)
+            r = start_one(x, &cs, &x->services[i], ctxs, e);
+        cspec_done(&cs);
+    }
+    return r;
+}
+
+static int start_listed(struct jobx *x, struct ctx *c, struct value *ctxs, struct err *e) {
+    size_t n = x->pj->n_services;
+    int r = n ? refuse_host(x, x->pj->services[0].at, e) : 0;
+    if (!n || r < 0)
+        return r;
+    x->services = xcalloc(n, sizeof *x->services);
+    x->n_services = n;
+    for (size_t i = 0; i < n && r >= 0; i++) {
+        struct cspec cs = {0};
+        if (x->pj->services[i].docker_service) /* Bitbucket: the job's own engine is it */
+            continue;
+        if ((r = cspec_read(c, &x->pj->services[i], &cs, e)) >= 0)
+            r = start_one(x, &cs, &x->services[i], ctxs, e);
+        cspec_done(&cs);
+    }
+    return r;
+}
+
+int services_start(struct jobx *x, struct err *e) {
+    struct ctx c;
     struct value *job = val_object(x->a), *ctxs = val_object(x->a);
     val_sets(x->a, job, "services", ctxs);
     x->job_ctx = job;
-    if (!n)
-        return 0;
-    if (x->host) {
-        err_set(e, ERR_CONFIG, -EINVAL, "services need a network and an engine of the job's own, which a job on the host (-P LABEL=host) does not have");
-        return err_at(e, -EINVAL, x->pj->services[0].at);
-    }
-    x->services = xcalloc(n, sizeof *x->services);
-    x->n_services = n;
     ctx_init(&c, x->a);
     ctx_leg(&c, x->leg);
     ctx_set(&c, "github", x->github);
     ctx_set(&c, "secrets", x->secrets);
     ctx_set(&c, "env", ctx_from_env(x->a, &x->env));
-    for (size_t i = 0; i < n; i++) {
-        if (x->pj->services[i].docker_service) /* Bitbucket: the job's own engine is it */
-            continue;
-        if ((r = start_one(x, &c, &x->pj->services[i], &x->services[i], ctxs, e)) < 0)
-            return r;
-    }
-    for (size_t i = 0; i < n; i++)
+    int r = x->pj->services_whole.s ? start_whole(x, &c, ctxs, e) : start_listed(x, &c, ctxs, e);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < x->n_services; i++)
         if (x->services[i].started && (r = wait_ready(x, &x->services[i], e)) < 0)
             return r;
     return 0;

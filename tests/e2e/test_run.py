@@ -595,3 +595,68 @@ def test_two_runs_at_once_with_the_same_port(sl, place, runner):
     for p in ps:
         out = p.communicate(timeout=300)[0]
         assert p.returncode == 0, out[-3000:]
+
+
+def test_service_commands_and_services_by_expression(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          a:
+            runs-on: ubuntu-latest
+            services:
+              one:
+                image: redis:7
+                command: redis-server --port 7000 --requirepass "two words"
+                ports: ["7000:7000"]
+              two:
+                image: redis:7
+                entrypoint: redis-server
+                command: --port 7001
+                ports: ["7001:7001"]
+            steps:
+              - run: |
+                  ask() { for i in $(seq 50); do (exec 3<>/dev/tcp/localhost/$1 && printf "$2" >&3 && head -1 <&3 | grep .) 2>/dev/null && return; sleep 0.1; done; exit 1; }
+                  ask 7000 'AUTH "two words"\\r\\n' | tee /dev/stderr | grep OK
+                  ask 7001 'PING\\r\\n' | grep PONG
+                  echo both
+          b:
+            runs-on: ubuntu-latest
+            services: ${{ fromJSON('{"cache":{"image":"redis:7","ports":["7002:6379"],"options":"--health-cmd \\"redis-cli ping\\" --health-interval 1s"}}') }}
+            steps:
+              - run: exec 3<>/dev/tcp/localhost/${{ job.services.cache.ports['6379'] }}; printf 'PING\\r\\n' >&3; head -1 <&3 | grep PONG
+          c:
+            runs-on: ubuntu-latest
+            services: ${{ fromJSON('{}') }}
+            steps: [{run: echo none}]
+          d:
+            runs-on: ubuntu-latest
+            services: ${{ fromJSON('{"x":{"image":"redis:7","port":[1]}}') }}
+            steps: [{run: echo never}]
+        """, check=1)
+    assert [outcome(r, j) for j in "abcd"] == ["success"] * 3 + ["failure"], r.stdout[-4000:]
+    assert "both\n" in outputs(r) and "unexpected key" in r.stdout and "never" not in outputs(r)
+
+
+def test_volumes_of_a_job_container(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          a:
+            runs-on: ubuntu-latest
+            container:
+              image: debian:bookworm-slim
+              volumes: ["data:/data", /anonymous, "/home/runner/work/app/app/sub:/srv/sub:ro", "${{ github.workspace }}/out:/out", "/var/run/docker.sock:/var/run/docker.sock"]
+            steps:
+              - run: echo x > /data/f; echo x > /anonymous/f; test -z "$(ls -A /srv/sub)"
+              - uses: actions/checkout@v4
+              - run: |
+                  cat /data/f; grep seen /srv/sub/file; ! echo x > /srv/sub/new
+                  echo made > /out/it; grep made "$GITHUB_WORKSPACE/out/it"
+                  echo all-well
+          b:
+            runs-on: ubuntu-latest
+            container: {image: "debian:bookworm-slim", volumes: ["/etc:/host-etc"]}
+            steps: [{run: echo never}]
+        """, check=1, files={"sub/file": "seen\n"})
+    assert outcome(r, "a") == "success", r.stdout[-4000:]
+    assert outcome(r, "b") == "failure" and "does not see this machine's files" in r.stdout and "never" not in outputs(r)
