@@ -311,7 +311,7 @@ int cmd_run(int argc, char **argv) {
         {0, "allow-push", OPT_FLAG, &o->allow_push, NULL, "image pushes really leave"},
         {0, "skip-unavailable", OPT_FLAG, &o->skip_unavailable, NULL, "jobs whose runner cannot be had here do not fail the run"},
         {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR", "OWNER/REPO.git repositories of actions and workflows"},
-        {0, "keep", OPT_FLAG, &o->keep, NULL, "keep the boxes of failed jobs until the end"},
+        {0, "keep", OPT_FLAG, &o->keep, NULL, "not yet: keep the boxes of failed jobs"},
         {0, "no-host-env", OPT_FLAG, &o->no_host_env, NULL, "neither the host's CA bundle nor its proxies reach jobs"},
         {0, "parallel", OPT_INT, &o->parallel, "N", "jobs at once (cores)"},
         {0, "memory", OPT_SIZE, &o->memory, "SIZE", "memory of a job"},
@@ -326,6 +326,11 @@ int cmd_run(int argc, char **argv) {
                         .items = items, .n = ELEMENTS(items)};
     int n, r = opts_begin(&spec, argc, argv, &n);
     struct err e = {0};
+    if (r < 0 && o->keep) {
+        err_set(&e, ERR_USER, -ENOSYS, "--keep is not there yet: a job's box ends with the job");
+        snprintf(e.hint, sizeof e.hint, "a step with `if: failure()` can look around");
+        r = cli_fail(&e);
+    }
     if (r < 0 && n > 1) {
         err_set(&e, ERR_USER, -EINVAL, "one event at a time: %s, %s", argv[1], argv[2]);
         r = cli_fail(&e);

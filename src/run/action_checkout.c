@@ -121,7 +121,7 @@ static int do_checkout(struct jobx *x, const char *repo, const char *ref, const 
     return export(x, x->rq->dir, sha, target, depth, true, e);
 }
 
-int checkout_default(struct jobx *x, struct err *e) { return do_checkout(x, "", "", x->workspace, 1, e); }
+int checkout_default(struct jobx *x, int depth, struct err *e) { return do_checkout(x, "", "", x->workspace, depth, e); }
 
 int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e) {
     const char *path = with_get(with, "path", "."), *lfs = with_get(with, "lfs", "false"), *sparse = with_get(with, "sparse-checkout", NULL);

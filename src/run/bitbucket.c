@@ -38,7 +38,7 @@ static void default_variables(struct jobx *x) {
     put(x, "BITBUCKET_GIT_SSH_ORIGIN", arena_printf(x->a, "git@bitbucket.org:%s.git", r->repository));
     put(x, "BITBUCKET_PIPELINE_UUID", uuid(x, r->id));
     put(x, "BITBUCKET_STEP_UUID", uuid(x, x->leg->name));
-    put(x, "BITBUCKET_STEP_RUN_NUMBER", "1");
+    put(x, "BITBUCKET_STEP_RUN_NUMBER", arena_printf(x->a, "%u", x->attempt));
     put(x, "BITBUCKET_STEP_TRIGGERER_UUID", uuid(x, r->actor));
     put(x, "BITBUCKET_PR_ID", ev->pr_id);
     put(x, "BITBUCKET_PR_DESTINATION_BRANCH", ev->base_ref);
@@ -174,13 +174,14 @@ static void keep(struct jobx *x) {
 
 int bitbucket_before(struct jobx *x, struct err *e) {
     const struct plan_bitbucket *bb = x->pj->bb;
-    int r = bb && bb->clone_disabled ? 0 : checkout_default(x, e);
+    int r = bb && bb->clone_disabled ? 0 : checkout_default(x, !bb || bb->clone_depth == 0 ? 50 : bb->clone_depth < 0 ? 0 : bb->clone_depth, e);
     if (r < 0)
         return err_wrap(e, r, "clone");
-    if (bb && (bb->n_include || bb->n_exclude))
-        jobx_note(x, LEVEL_WARNING, "condition.changesets is not looked at yet: the step runs");
+    if (bb && (bb->n_include || bb->n_exclude) && !x->rq->event.changed)
+        jobx_note(x, LEVEL_WARNING, "condition.changesets: what changed is not known; the step runs");
     if (!bb || !bb->artifacts_download_none)
         restore(x, x->leg->job, 0);
+    bitbucket_caches_restore(x);
     return 0;
 }
 
@@ -201,6 +202,8 @@ void bitbucket_after(struct jobx *x) {
         return;
     if (bb->n_artifacts)
         keep(x);
+    if (x->status == OUT_SUCCESS && !atomic_load(&x->leg->cancel))
+        bitbucket_caches_save(x);
     if (!bb->n_output_variables)
         return;
     _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);

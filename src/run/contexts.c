@@ -22,7 +22,7 @@ static void look(const struct job *j, struct needs_seen *s, unsigned depth) {
         const struct job *n = j->needs[i];
         s->failed |= n->result == OUT_FAILURE;
         s->cancelled |= n->result == OUT_CANCELLED;
-        s->not_success |= n->result != OUT_SUCCESS;
+        s->not_success |= n->result != OUT_SUCCESS && !n->passed_over;
         look(n, s, depth + 1);
     }
 }

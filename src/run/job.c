@@ -508,8 +508,8 @@ static int prepare(struct jobx *x, struct err *e) {
     return 0;
 }
 
-void job_body(struct leg *leg) {
-    struct jobx x = {.leg = leg, .run = leg->run, .rq = leg->run->rq, .pj = leg->job->pj, .a = &leg->arena, .status = OUT_SUCCESS,
+static void attempt(struct leg *leg, unsigned no) {
+    struct jobx x = {.attempt = no, .leg = leg, .run = leg->run, .rq = leg->run->rq, .pj = leg->job->pj, .a = &leg->arena, .status = OUT_SUCCESS,
                      .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1, .place = &place_box};
     struct err e = {0};
     int r = prepare(&x, &e);
@@ -524,6 +524,7 @@ void job_body(struct leg *leg) {
         leg->host_failed = e.kind == ERR_ENV;
         leg_fail(leg, atomic_load(&leg->cancel) ? OUT_CANCELLED : OUT_FAILURE, "%s", e.msg);
     } else {
+        notes_not_yet(&x);
         steps_run(&x);
         if (x.bitbucket)
             bitbucket_after(&x);
@@ -536,4 +537,23 @@ void job_body(struct leg *leg) {
                                                        : OUT_SUCCESS;
     }
     job_teardown(&x);
+}
+
+/* Bitbucket's on-fail: retry takes a failed step from its beginning, in a box of its own. */
+void job_body(struct leg *leg) {
+    const struct plan_bitbucket *bb = leg->job->pj->bb;
+    unsigned more = bb && bb->on_fail == 2 ? bb->retry_count : 0;
+    for (unsigned no = 1;; no++) {
+        attempt(leg, no);
+        if (leg->outcome != OUT_FAILURE || no > more || atomic_load(&leg->cancel))
+            return;
+        _cleanup_free_ char *text = xasprintf("on-fail: retry %u of %u%s%s", no, more, leg->reason ? " after: " : "", leg->reason ? leg->reason : "");
+        events_emit(leg->run->rq->events, &(struct event){.kind = EV_NOTE, .run = leg->run->id, .job = leg->name,
+                                                          .level = LEVEL_WARNING, .text = sv_from(text)});
+        free(leg->reason);
+        leg->reason = NULL;
+        leg->outcome = OUT_NONE;
+        leg->outputs = NULL;
+        leg->host_failed = false;
+    }
 }

@@ -44,6 +44,7 @@ struct jobx {
     bool host;                  /* -P LABEL=host: box, net, engine and image are NULL */
     struct host_proc *host_procs;
     struct pull_options pulls;  /* the request's and what this run captured */
+    unsigned attempt;           /* from 1; more with on-fail: retry */
     bool container, bitbucket;
     bool mapped;                /* -P: an image that need not have our user */
     bool has_bash;
@@ -130,7 +131,14 @@ void step_text(void *arg, struct sv lines);
 /* --- bitbucket.c ----------------------------------------------------------------------------- */
 void bitbucket_env(struct jobx *x);
 int bitbucket_before(struct jobx *x, struct err *e); /* clone, artifacts of earlier steps */
-void bitbucket_after(struct jobx *x);                /* artifacts, output variables */
+void bitbucket_after(struct jobx *x);                /* artifacts, caches, output variables */
+/* bitbucket_cache.c: `caches` of a step, per repository. Never fail the step. */
+void bitbucket_caches_restore(struct jobx *x);
+void bitbucket_caches_save(struct jobx *x);
+
+/* --- notes.c ---------------------------------------------------------------------------------- */
+/* A warning for each thing of the file that this job asks for and does not get yet. */
+void notes_not_yet(struct jobx *x);
 
 /* --- native actions -------------------------------------------------------------------------- */
 /* `with` holds strings. Returns 0 (outcome decided by the step's code: non-zero failed) or negative
@@ -140,7 +148,7 @@ native_fn native_find(const char *uses);
 int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 /* The plain clone that a Bitbucket step gets. */
-int checkout_default(struct jobx *x, struct err *e);
+int checkout_default(struct jobx *x, int depth, struct err *e); /* 0: whole history */
 static inline const char *with_get(const struct value *with, const char *key, const char *dflt) {
     const struct value *v = val_gets(with, key);
     return v && v->kind == VAL_STRING && v->str.n ? v->str.p : dflt;

@@ -256,6 +256,7 @@ int payload_make(struct payload *p, const char *dir, const struct git_info *g, c
     val_sets(a, v, "repository", repo);
     val_sets(a, v, "sender", user(a, p->event.actor, NULL));
     find_changed(p, dir, g, in, base);
+    p->event.changed = p->changed_known ? &p->changed : NULL;
     p->event.payload = given ? merge(a, v, given) : v;
     return 0;
 }

@@ -30,6 +30,7 @@ struct run_event {
     const char *server_url;      /* "https://github.com" */
     /* Bitbucket: */
     const char *pr_id, *bookmark;
+    const struct strv *changed;  /* changed paths, for conditions of steps; NULL = not known */
 };
 
 struct run_request {

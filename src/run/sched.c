@@ -130,6 +130,18 @@ static void job_single(struct job *j, enum outcome o, const struct err *why) {
     j->state = JOB_LEGS;
 }
 
+/* Skipped for a reason that is no error. */
+static void leg_skip(struct job *j, const char *why) {
+    struct leg *leg = leg_add(j, NULL, 0);
+    struct ctx c;
+    ctx_init(&c, &leg->arena);
+    ctx_leg(&c, leg);
+    leg->name = leg_title(&c, leg, NULL);
+    emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name)});
+    leg_over(leg, OUT_SKIPPED, why);
+    j->state = JOB_LEGS;
+}
+
 static int strategy(struct job *j, struct ctx *c, struct matrix *m, struct err *e) {
     const struct plan_job *pj = j->pj;
     const struct value *whole = &val_null, *mv = &val_null, *v;
@@ -157,6 +169,20 @@ static int strategy(struct job *j, struct ctx *c, struct matrix *m, struct err *
     if ((r = matrix_expand(c->a, mv, m, e)) < 0)
         return err_at(e, r, pj->matrix ? pj->matrix->at : pj->at);
     return 1;
+}
+
+/* condition.changesets: a changed path that is included (or nothing is asked for) and not excluded. */
+static bool changes_wanted(const struct plan_bitbucket *bb, const struct strv *changed) {
+    for (size_t i = 0; i < changed->n; i++) {
+        bool in = !bb->n_include, out = false;
+        for (size_t k = 0; k < bb->n_include && !in; k++)
+            in = bitbucket_glob(bb->include_paths[k], changed->v[i]);
+        for (size_t k = 0; k < bb->n_exclude && !out; k++)
+            out = bitbucket_glob(bb->exclude_paths[k], changed->v[i]);
+        if (in && !out)
+            return true;
+    }
+    return false;
 }
 
 static void decide(struct job *j) {
@@ -194,6 +220,12 @@ static void decide(struct job *j) {
         }
     }
     size_t n = has ? m.n : 1;
+    const struct plan_bitbucket *bb = j->pj->bb;
+    if (bb && (bb->n_include || bb->n_exclude) && r->rq->event.changed && !changes_wanted(bb, r->rq->event.changed)) {
+        j->passed_over = true;
+        leg_skip(j, "condition.changesets: no changed path is of interest");
+        return;
+    }
     /* A step that waits for a person is held back, unless it was asked for by name. */
     if (j->pj->bb && j->pj->bb->manual && !strv_contains(&r->rq->jobs, j->pj->id)) {
         err_set(&e, ERR_HELD, -EAGAIN, "trigger: manual; -j %s runs it", j->pj->id);

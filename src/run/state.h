@@ -63,6 +63,7 @@ struct job {
     size_t n_needs;
     enum job_state state;
     bool selected;
+    bool passed_over;            /* by its condition: what needs it goes on */
     struct leg **legs;
     size_t n_legs, running;
     bool fail_fast;

@@ -1,0 +1,44 @@
+/* What a file asks for and a run does not do yet is said, once per job, where the job starts. */
+#include "run/jobx.h"
+
+static void concurrency(struct jobx *x, const struct plan_concurrency *c, const char *whose) {
+    if (c->group.s)
+        jobx_note(x, LEVEL_WARNING, "concurrency group \"%s\" of the %s: not held to yet; nothing waits and nothing is cancelled",
+                  c->group.s, whose);
+}
+
+static void of_bitbucket(struct jobx *x, const struct plan_bitbucket *bb) {
+    if (bb->concurrency_group)
+        jobx_note(x, LEVEL_WARNING, "concurrency-group %s: not held to yet; steps of other runs do not wait", bb->concurrency_group);
+    if (bb->fail_fast && bb->parallel_index >= 0)
+        jobx_note(x, LEVEL_WARNING, "fail-fast of a parallel group: not there yet; the other steps go on");
+    if (bb->oidc)
+        jobx_note(x, LEVEL_WARNING, "oidc: there is no token yet; BITBUCKET_STEP_OIDC_TOKEN is not set");
+    if (bb->clone_lfs)
+        jobx_note(x, LEVEL_WARNING, "clone lfs: not there yet; files are as the work tree has them");
+    for (size_t i = 0; i < bb->n_artifacts; i++) {
+        const struct plan_artifact *a = &bb->artifacts[i];
+        if (a->n_ignore || a->depth)
+            jobx_note(x, LEVEL_WARNING, "artifacts%s%s: ignore-paths and depth are not there yet; everything that matches is kept",
+                      a->name ? " " : "", a->name ? a->name : "");
+        if (a->type && streq(a->type, "test-reports"))
+            jobx_note(x, LEVEL_WARNING, "artifacts %s: test reports are kept as files and not shown yet", a->name ? a->name : "");
+    }
+    if (bb->n_artifacts_download)
+        jobx_note(x, LEVEL_WARNING, "artifacts download by name: not there yet; all of the earlier steps are unpacked");
+    for (size_t i = 0; i < x->pj->n_services; i++)
+        if (x->pj->services[i].memory)
+            jobx_note(x, LEVEL_WARNING, "service %s: memory is not held to yet", x->pj->services[i].id);
+}
+
+void notes_not_yet(struct jobx *x) {
+    const struct plan_environment *env = &x->pj->environment;
+    concurrency(x, &x->leg->flow->plan->concurrency, "workflow");
+    concurrency(x, &x->pj->concurrency, "job");
+    if (env->name.s)
+        jobx_note(x, LEVEL_WARNING, "environment \"%s\": its protection rules, secrets and variables are not there yet", env->name.s);
+    if (x->pj->snapshot)
+        jobx_note(x, LEVEL_WARNING, "snapshot: not there yet; no image is made of this job");
+    if (x->pj->bb)
+        of_bitbucket(x, x->pj->bb);
+}
