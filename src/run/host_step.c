@@ -71,6 +71,11 @@ static void read_task(struct tasks *ts, int proc, const char *name) {
     ts->v[ts->n++] = (struct task){(pid_t)atol(name), parent, session, false};
 }
 
+static int by_pid(const void *a, const void *b) {
+    pid_t x = ((const struct task *)a)->pid, y = ((const struct task *)b)->pid;
+    return (x > y) - (x < y);
+}
+
 static void read_tasks(struct tasks *ts) {
     DIR *d = opendir("/proc");
     ts->n = 0;
@@ -79,16 +84,16 @@ static void read_tasks(struct tasks *ts) {
             read_task(ts, dirfd(d), en->d_name);
     if (d)
         closedir(d);
+    qsort(ts->v, ts->n, sizeof *ts->v, by_pid);
     /* Parents mostly come first; go round until nobody new is found. */
     pid_t self = getpid();
     for (bool more = true; more;) {
         more = false;
         for (size_t i = 0; i < ts->n; i++) {
-            struct task *t = &ts->v[i];
-            bool ours = t->parent == self;
-            for (size_t k = 0; !ours && !t->ours && k < ts->n; k++)
-                ours = ts->v[k].ours && ts->v[k].pid == t->parent;
-            if (ours && !t->ours)
+            struct task *t = &ts->v[i], key = {.pid = t->parent}, *parent = NULL;
+            if (!t->ours && t->parent != self)
+                parent = bsearch(&key, ts->v, ts->n, sizeof *ts->v, by_pid);
+            if (!t->ours && (t->parent == self || (parent && parent->ours)))
                 t->ours = more = true;
         }
     }
