@@ -572,7 +572,7 @@ def test_output_is_bounded_and_processes_are_reaped(root, tmp_path, runner):
               - run: ":(){ :|:& };: ; sleep 1; true"
                 continue-on-error: true
               - run: echo survived
-        """.replace("MARK", mark))
+        """.replace("MARK", mark), files={".slipway.yml": "limits: {pids: 400}\n"})
     assert "survived" in outputs(r)
     assert not processes(mark)
 
