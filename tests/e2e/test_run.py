@@ -460,6 +460,21 @@ def test_a_job_on_the_host_bound(sl, place):
     assert (d / "f").read_text() == "old\nnew\n" and not (d / "sub").exists()
 
 
+def test_a_step_that_kills_its_keeper(sl, place):
+    r = run(sl, place, """
+        on: push
+        jobs:
+          j:
+            runs-on: mine
+            steps:
+              - run: (setsid sleep 4545 >/dev/null 2>&1 &) ; kill -9 $PPID; sleep 4546
+              - if: always()
+                run: echo the-next; for i in $(seq 200); do (setsid sh -c 'while :; do sleep 0.04547; done' >/dev/null 2>&1 &) ; done
+        """, "-P", "mine=host", check=1)
+    assert outcome(r, "j") == "failure" and "the-next\n" in outputs(r)
+    gone("sleep 454[56]", "0.04547")
+
+
 def test_host_services_are_refused(root, tmp_path):
     r = run(root, tmp_path, """
         on: push
