@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 
@@ -78,9 +79,8 @@ class Engine:
 
 @pytest.fixture(scope="session")
 def engine(sl, tmp_path_factory):
-    folder = pathlib.Path(f"/var/tmp/slipway-test-engine-{sl.name}")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o755)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="slipway-test-engine-", dir="/var/tmp"))  # a short path: a socket's
+    folder.chmod(0o755)
     os.chown(folder, sl.uid, sl.gid)
     source = sl.binary.parent / "docker-client"
     if not source.exists() or os.geteuid() == 0:
@@ -94,7 +94,10 @@ def engine(sl, tmp_path_factory):
     r = subprocess.run([*g.client, "load", "-i", str(tar)], env=g.env, capture_output=True, text=True)
     assert r.returncode == 0 and "Loaded image: busybox:test" in r.stdout, r.stderr
     yield g
-    g.stop()
+    try:
+        g.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["slipway", "debian"])
