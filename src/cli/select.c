@@ -61,8 +61,12 @@ static void say_why(struct selection *s, const struct select_options *o, const s
     buf_addf(&s->why, "    to run it all the same: slipway run %s -W %s%s\n", event, p->file, filtered ? " --force" : "");
 }
 
-static int select_github(struct selection *s, const struct select_options *o, const struct payload *p, const struct strv *files, struct diags *d, struct err *e) {
-    struct trigger_event ev = event_of(o, p);
+static bool path_filters(const struct plan *plan, const char *event) {
+    const struct plan_trigger *t = plan_trigger_find(plan, event);
+    return t && (t->paths.given || t->paths_ignore.given);
+}
+
+static int select_github(struct selection *s, const struct select_options *o, struct payload *p, const struct strv *files, struct diags *d, struct err *e) {
     for (size_t i = 0; i < files->n; i++) {
         _cleanup_buf_ struct buf text = BUF_MAX(1100u << 10);
         int r = fs_read(AT_FDCWD, files->v[i], &text, e);
@@ -72,6 +76,9 @@ static int select_github(struct selection *s, const struct select_options *o, co
         github_read(span_file(shown(o->dir, files->v[i])), buf_sv(&text), NULL, &plan, d);
         if (!plan)
             continue;
+        if (path_filters(plan, o->event))
+            payload_changed(p);
+        struct trigger_event ev = event_of(o, p);
         struct trigger_verdict v = trigger_match(plan, &ev);
         if (v.runs || (o->force && plan_trigger_find(plan, o->event))) {
             add(&s->plans, &s->n, &s->cap, plan);
@@ -83,7 +90,7 @@ static int select_github(struct selection *s, const struct select_options *o, co
     return d->errors ? -EBADMSG : 0;
 }
 
-static int select_bitbucket(struct selection *s, const struct select_options *o, const struct payload *p, const char *file, struct diags *d, struct err *e) {
+static int select_bitbucket(struct selection *s, const struct select_options *o, struct payload *p, const char *file, struct diags *d, struct err *e) {
     _cleanup_buf_ struct buf text = BUF_MAX(1100u << 10);
     int r = fs_read(AT_FDCWD, file, &text, e);
     if (r < 0)
@@ -101,6 +108,9 @@ static int select_bitbucket(struct selection *s, const struct select_options *o,
     if (d->errors)
         return -EBADMSG;
     if (plan) {
+        for (size_t i = 0; i < plan->n_jobs; i++)
+            if (plan->jobs[i].bb && (plan->jobs[i].bb->n_include || plan->jobs[i].bb->n_exclude))
+                payload_changed(p);
         add(&s->plans, &s->n, &s->cap, plan);
         return 0;
     }
@@ -115,7 +125,7 @@ static int select_bitbucket(struct selection *s, const struct select_options *o,
     return 0;
 }
 
-int select_plans(struct selection *ret, const struct select_options *o, const struct payload *p, struct diags *d, struct err *e) {
+int select_plans(struct selection *ret, const struct select_options *o, struct payload *p, struct diags *d, struct err *e) {
     struct selection s = {.why = BUF_LARGE};
     _cleanup_free_ char *gh = path_join(o->dir, ".github/workflows"), *bb = path_join(o->dir, "bitbucket-pipelines.yml");
     _cleanup_free_ char *given = o->path ? path_join(o->dir, o->path) : NULL;

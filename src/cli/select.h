@@ -20,5 +20,5 @@ struct select_options {
     bool force;               /* filters do not count */
 };
 /* All errors of all files go to d: -EBADMSG. -ENOENT with e: no pipeline file at all. */
-int select_plans(struct selection *ret, const struct select_options *o, const struct payload *p, struct diags *d, struct err *e);
+int select_plans(struct selection *ret, const struct select_options *o, struct payload *p, struct diags *d, struct err *e);
 void select_done(struct selection *s);

@@ -97,7 +97,7 @@ static int own_worktree(struct jobx *x, const char *target, int depth, struct er
     if ((r = x->place->work_tree(x, target, false, e)) < 0 || (r = gitbox_setup(x, e)) < 0 || (r = gitbox_worktree(x, target, depth, e)) < 0)
         return r;
     jobx_say(x, "%s at %.12s%s, as %s of the work tree", x->run->ref, x->run->sha,
-             x->rq->git && x->rq->git->dirty ? " with its uncommitted changes" : "", x->host ? "a copy" : "an overlay");
+             x->rq->git && !x->rq->git->bare_repo_missing && git_dirty(x->rq->dir) ? " with its uncommitted changes" : "", x->host ? "a copy" : "an overlay");
     return 0;
 }
 

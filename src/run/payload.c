@@ -129,13 +129,15 @@ static int set_ref(struct payload *p, const char *dir, const struct git_info *g,
     return 0;
 }
 
-static void find_changed(struct payload *p, const char *dir, const struct git_info *g, const struct payload_input *in, const char *base) {
+static void read_changed(struct payload *p) {
+    const struct git_info *g = p->git;
+    const char *dir = p->dir;
     char sha[41];
     if (g->bare_repo_missing || streq(g->head_sha, NO_SHA))
         return;
-    if (is_pull(in->event)) {
-        _cleanup_free_ char *remote = xasprintf("refs/remotes/origin/%s", base);
-        if (git_merge_base(dir, remote, "HEAD", sha, NULL) == 0 || git_merge_base(dir, base, "HEAD", sha, NULL) == 0)
+    if (is_pull(p->event.name)) {
+        _cleanup_free_ char *remote = xasprintf("refs/remotes/origin/%s", p->base);
+        if (git_merge_base(dir, remote, "HEAD", sha, NULL) == 0 || git_merge_base(dir, p->base, "HEAD", sha, NULL) == 0)
             p->changed_known = git_changed(dir, sha, NULL, &p->changed, NULL) == 0;
         return;
     }
@@ -147,18 +149,27 @@ static void find_changed(struct payload *p, const char *dir, const struct git_in
     if (p->changed_known && p->changed.n)
         return;
     strv_done(&p->changed);
-    if (git_resolve(dir, "HEAD^", sha, NULL) == 0)
-        p->changed_known = git_changed(dir, sha, NULL, &p->changed, NULL) == 0;
+    if (g->parent_sha)
+        p->changed_known = git_changed(dir, g->parent_sha, NULL, &p->changed, NULL) == 0;
     else
         p->changed_known = git_ls_tree(dir, "HEAD", NULL, &p->changed, NULL) == 0;
+}
+
+void payload_changed(struct payload *p) {
+    if (!p->changed_read)
+        read_changed(p);
+    p->changed_read = true;
+    p->event.changed = p->changed_known ? &p->changed : NULL;
 }
 
 static void fill_push(struct payload *p, struct value *v, const char *dir, const struct git_info *g) {
     struct arena *a = &p->arena;
     char sha[41];
     const char *before = NO_SHA;
-    if (!g->bare_repo_missing && ((g->upstream && git_resolve(dir, g->upstream, sha, NULL) == 0) || git_resolve(dir, "HEAD^", sha, NULL) == 0))
+    if (!g->bare_repo_missing && g->upstream && git_resolve(dir, g->upstream, sha, NULL) == 0)
         before = arena_strdup(a, sha);
+    else if (g->parent_sha)
+        before = g->parent_sha;
     val_set_str(a, v, "ref", p->event.ref);
     val_set_str(a, v, "before", before);
     val_set_str(a, v, "after", p->event.sha);
@@ -255,8 +266,9 @@ int payload_make(struct payload *p, const char *dir, const struct git_info *g, c
         fill_inputs(p, v, in->inputs);
     val_sets(a, v, "repository", repo);
     val_sets(a, v, "sender", user(a, p->event.actor, NULL));
-    find_changed(p, dir, g, in, base);
-    p->event.changed = p->changed_known ? &p->changed : NULL;
+    p->dir = dir;
+    p->git = g;
+    p->base = base;
     p->event.payload = given ? merge(a, v, given) : v;
     return 0;
 }

@@ -21,8 +21,15 @@ struct payload {
     struct run_event event;   /* ready for the request */
     const char *action;       /* activity type ("opened"), or NULL */
     const char *branch, *tag; /* of ref: one of them, or neither */
-    struct strv changed;      /* changed paths, for path filters */
+    struct strv changed;      /* changed paths, for path filters: after payload_changed */
     bool changed_known;
+    /* for payload_changed: borrowed from payload_make's arguments */
+    const char *dir, *base;
+    const struct git_info *git;
+    bool changed_read;
 };
 int payload_make(struct payload *ret, const char *dir, const struct git_info *g, const struct payload_input *in, struct err *e);
+/* Reads the changed paths, once: only a workflow with path filters needs them, and git looks at the
+ * whole work tree for it. */
+void payload_changed(struct payload *p);
 void payload_done(struct payload *p);

@@ -160,21 +160,54 @@ static void read_remotes(const char *dir, struct git_info *g) {
 
 static void read_commit(const char *dir, struct git_info *g) {
     _cleanup_buf_ struct buf out = BUF_MAX(1u << 20);
-    const char *const args[] = {"log", "-1", "--format=%H%x00%an%x00%ae%x00%cI%x00%B", "HEAD", NULL};
+    const char *const args[] = {"log", "-1", "--format=%H%x00%P%x00%an%x00%ae%x00%cI%x00%B", "HEAD", NULL};
     if (run_git(dir, args, &out, NULL, NULL) != 0) {
         g->head_sha = xstrdup(NO_SHA);
         return;
     }
-    struct sv rest = buf_sv(&out), f[5] = {0};
-    for (size_t i = 0; i < 4; i++)
+    struct sv rest = buf_sv(&out), f[6] = {0};
+    for (size_t i = 0; i < 5; i++)
         if (!sv_split(&rest, 0, &f[i]))
             break;
-    f[4] = sv_trim(rest.p ? rest : SV(""));
+    f[5] = sv_trim(rest.p ? rest : SV(""));
     g->head_sha = f[0].n == 40 ? sv_dup(f[0]) : xstrdup(NO_SHA);
-    g->author_name = sv_dup(f[1]);
-    g->author_email = sv_dup(f[2]);
-    g->committer_date = sv_dup(f[3]);
-    g->message = sv_dup(f[4]);
+    if (f[1].n >= 40)
+        g->parent_sha = sv_dup(sv_sub(f[1], 0, 40));
+    g->author_name = sv_dup(f[2]);
+    g->author_email = sv_dup(f[3]);
+    g->committer_date = sv_dup(f[4]);
+    g->message = sv_dup(f[5]);
+}
+
+/* The upstream of the branch and the default branch, in one call: a git process is 2 ms, and a run
+ * starts with these. */
+static void read_refs(const char *dir, struct git_info *g) {
+    static const char *const usual[] = {"refs/heads/main", "refs/heads/master"};
+    static const char origin[] = "refs/remotes/origin/";
+    bool there[ELEMENTS(usual)] = {false};
+    _cleanup_buf_ struct buf out = BUF_LARGE;
+    _cleanup_free_ char *own = g->branch ? xasprintf("refs/heads/%s", g->branch) : NULL;
+    const char *const args[] = {"for-each-ref", "--format=%(refname)%09%(upstream)%09%(symref)", "refs/remotes/origin/HEAD",
+                                usual[0], usual[1], own, NULL};
+    if (run_git(dir, args, &out, NULL, NULL) == 0) {
+        struct sv rest = buf_sv(&out), line;
+        while (sv_line(&rest, &line)) {
+            struct sv name = SV_NULL, upstream = SV_NULL;
+            if (!sv_split(&line, '\t', &name) || !sv_split(&line, '\t', &upstream))
+                continue;
+            for (size_t i = 0; i < ELEMENTS(usual); i++)
+                there[i] |= sv_eqs(name, usual[i]);
+            if (own && sv_eqs(name, own) && upstream.n && !g->upstream)
+                g->upstream = sv_dup(upstream);
+            if (sv_eqs(name, "refs/remotes/origin/HEAD") && sv_starts(line, origin) && !g->default_branch)
+                g->default_branch = sv_dup(sv_sub(line, sizeof origin - 1, SIZE_MAX));
+        }
+    }
+    for (size_t i = 0; !g->default_branch && i < ELEMENTS(usual); i++)
+        if (there[i])
+            g->default_branch = xstrdup(usual[i] + strlen("refs/heads/"));
+    if (!g->default_branch)
+        g->default_branch = xstrdup(g->branch ? g->branch : "main");
 }
 
 int git_info_read(const char *dir, struct git_info *ret, struct err *e) {
@@ -203,30 +236,20 @@ int git_info_read(const char *dir, struct git_info *ret, struct err *e) {
     g.branch = LINE(dir, "symbolic-ref", "-q", "--short", "HEAD");
     if (!g.branch)
         g.tag = LINE(dir, "describe", "--exact-match", "--tags", "HEAD");
-    else
-        g.upstream = LINE(dir, "rev-parse", "-q", "--symbolic-full-name", "@{upstream}");
+    read_refs(dir, &g);
     read_remotes(dir, &g);
-    g.default_branch = LINE(dir, "symbolic-ref", "-q", "--short", "refs/remotes/origin/HEAD");
-    if (g.default_branch && startswith(g.default_branch, "origin/"))
-        memmove(g.default_branch, g.default_branch + 7, strlen(g.default_branch + 7) + 1);
-    static const char *const usual[] = {"main", "master"};
-    for (size_t i = 0; !g.default_branch && i < ELEMENTS(usual); i++) {
-        _cleanup_free_ char *ref = xasprintf("refs/heads/%s", usual[i]);
-        _cleanup_free_ char *there = LINE(dir, "rev-parse", "-q", "--verify", ref);
-        if (there)
-            g.default_branch = xstrdup(usual[i]);
-    }
-    if (!g.default_branch)
-        g.default_branch = xstrdup(g.branch ? g.branch : "main");
-    _cleanup_buf_ struct buf st = BUF_MAX(4096);
-    const char *const dirty[] = {"status", "--porcelain", "--ignore-submodules=none", NULL};
-    g.dirty = run_git(dir, dirty, &st, NULL, NULL) == 0 && st.n;
     *ret = g;
     return 0;
 }
 
+bool git_dirty(const char *dir) {
+    _cleanup_buf_ struct buf st = BUF_MAX(4096);
+    const char *const args[] = {"status", "--porcelain", "--ignore-submodules=none", NULL};
+    return run_git(dir, args, &st, NULL, NULL) == 0 && st.n;
+}
+
 void git_info_done(struct git_info *g) {
-    char *strings[] = {g->worktree, g->git_dir, g->head_sha, g->branch, g->tag, g->upstream, g->author_name,
+    char *strings[] = {g->worktree, g->git_dir, g->head_sha, g->parent_sha, g->branch, g->tag, g->upstream, g->author_name,
                        g->author_email, g->message, g->committer_date, g->default_branch};
     for (size_t i = 0; i < ELEMENTS(strings); i++)
         free(strings[i]);

@@ -10,16 +10,18 @@ struct git_info {
     char *worktree;      /* absolute */
     char *git_dir;
     char *head_sha;      /* 40 hex, or 40 zeros without a commit */
+    char *parent_sha;    /* of HEAD's first parent, or NULL (none, or not here: a shallow clone) */
     char *branch;        /* checked-out branch, or NULL (detached) */
     char *tag;           /* a tag that points at HEAD when detached, or NULL */
-    char *upstream;      /* "refs/remotes/origin/main", or NULL */
+    char *upstream;      /* "refs/remotes/origin/main", or NULL; it may not be there (yet) */
     char *author_name, *author_email, *message, *committer_date;
     char *default_branch; /* origin/HEAD, init.defaultBranch, main */
     struct git_remote *remotes; size_t n_remotes;
-    bool dirty, bare_repo_missing; /* bare_repo_missing: not a git repository at all */
+    bool bare_repo_missing; /* bare_repo_missing: not a git repository at all */
 };
 int git_info_read(const char *dir, struct git_info *ret, struct err *e);
 void git_info_done(struct git_info *g);
+bool git_dirty(const char *dir); /* something is not committed; looks at the whole work tree */
 /* Parses https, ssh, scp-like and file URLs of a forge. */
 bool git_url_parse(const char *url, char **ret_host, char **ret_owner, char **ret_repo);
 /* rev -> commit sha. */

@@ -68,7 +68,7 @@ TEST(reads_worktree_refs_and_changes) {
        "echo x > x.log && echo new > 'n w' && echo two > a");
     struct git_info g;
     CHECK_INT(git_info_read(dir, &g, NULL), 0);
-    CHECK(g.dirty && g.n_remotes == 2);
+    CHECK(git_dirty(dir) && g.n_remotes == 2 && !g.parent_sha && !g.upstream);
     CHECK_STR(g.remotes[0].owner, "acme");
     CHECK_STR(g.default_branch, "main");
     CHECK_STR(g.author_name, "a");
@@ -90,7 +90,7 @@ TEST(reads_worktree_refs_and_changes) {
     CHECK_INT(git_export(dir, g.head_sha, dest, 1, &e), 0);
     struct git_info c;
     CHECK_INT(git_info_read(dest, &c, NULL), 0);
-    CHECK(!c.dirty && !c.branch && streq(c.head_sha, g.head_sha));
+    CHECK(!git_dirty(dest) && !c.branch && streq(c.head_sha, g.head_sha));
     git_info_done(&c);
     /* a fetch from a URL, then the same offline */
     char cache[100], url[100], *got = NULL;
