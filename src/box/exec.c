@@ -52,9 +52,10 @@ static int take(struct box_proc *p, int flags) {
     return p->ended;
 }
 
-/* Until the child is about to exec. */
+/* Until the child is about to exec, and its id is known: init tells that one, the child the other,
+ * in any order. */
 static int ready_wait(struct box_proc *p, const struct box_exec *x, struct err *e) {
-    for (;;) {
+    for (bool ready = false; !ready || !p->pid;) {
         struct box_rep m;
         int fd = -1;
         int r = reply_recv(p->sock, &m, &fd, 0);
@@ -65,7 +66,11 @@ static int ready_wait(struct box_proc *p, const struct box_exec *x, struct err *
             p->pid = m.value;
         } else if (m.kind == BOX_READY) {
             p->tty = fd;
-            return 0;
+            fd = -1;
+            ready = true;
+        } else if (m.kind == BOX_NOEXEC) {
+            p->noexec = m.errnum;
+            snprintf(p->text, sizeof p->text, "%s", m.text);
         } else if (m.kind == BOX_FAILED) {
             enum err_kind kind = m.errnum == ENOENT || m.errnum == EACCES || m.errnum == ENOTDIR
                                      ? ERR_USER
@@ -77,6 +82,7 @@ static int ready_wait(struct box_proc *p, const struct box_exec *x, struct err *
         }
         fd_close(fd);
     }
+    return 0;
 }
 
 int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, struct err *e) {

@@ -164,6 +164,11 @@ int request_read(int sock, struct request *q) {
     return r < 0 ? r : 1;
 }
 
+int request_forward(int sock, const struct request *q) {
+    struct iovec iov[2] = {{(void *)&q->h, sizeof q->h}, {q->strings, q->len}};
+    return send_fds(sock, iov, 2, q->fds, q->n_fds);
+}
+
 /* --- sending one ---------------------------------------------------------------------------- */
 
 int memfd_with(const char *name, const void *p, size_t n) {

@@ -19,6 +19,8 @@ struct request {
 /* 1 = a request, 0 = EOF, -EBADMSG = not one, -EAGAIN, other errors. request_done in any case. */
 int request_read(int sock, struct request *q);
 void request_done(struct request *q);
+/* Passes on a request whose strings did not come in a memfd. */
+int request_forward(int sock, const struct request *q);
 
 /* Sends an answer, with a descriptor when fd is not negative. */
 int reply_send(int sock, uint32_t kind, int32_t value, int errnum, const char *text, int fd);

@@ -90,7 +90,14 @@ static void caps_set(uint64_t caps) {
         _exit(125);
 }
 
-static void restrict_self(struct request *q, const struct user_info *u) {
+int filter_install(void) {
+    struct sock_fprog f = {
+        .len = (unsigned short)(init_state.seccomp_len / sizeof(struct sock_filter)),
+        .filter = (struct sock_filter *)(void *)init_state.seccomp};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f) < 0 ? -errno : 0;
+}
+
+static void restrict_self(struct request *q, const struct user_info *u, bool filtered) {
     int sock = q->fds[0];
     bool privileged = q->h.flags & BOX_F_PRIVILEGED;
     uint64_t caps = privileged ? UINT64_MAX : q->h.caps ? q->h.caps : init_state.caps;
@@ -99,12 +106,10 @@ static void restrict_self(struct request *q, const struct user_info *u) {
             fail(sock, errno, "drop capabilities", NULL);
     caps &= init_state.all_caps;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (!privileged && init_state.seccomp_len) {
-        struct sock_fprog f = {
-            .len = (unsigned short)(init_state.seccomp_len / sizeof(struct sock_filter)),
-            .filter = (struct sock_filter *)(void *)init_state.seccomp};
-        if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &f) < 0)
-            fail(sock, errno, "install the system call filter", NULL);
+    if (!privileged && !filtered && init_state.seccomp_len) {
+        int r = filter_install();
+        if (r < 0)
+            fail(sock, -r, "install the system call filter", NULL);
     }
     /* EPERM: a namespace of a single id, where setgroups is denied. */
     if (setgroups(u->n_groups, u->groups) < 0 && errno != EPERM)
@@ -167,7 +172,7 @@ static int exec_path(char **argv, char **env) {
     return best;
 }
 
-static _noreturn_ void child(struct request *q) {
+void exec_child(struct request *q, bool filtered) {
     struct user_info u;
     int sock = q->fds[0], master = -1, slave = -1;
     setsid();
@@ -201,7 +206,7 @@ static _noreturn_ void child(struct request *q) {
         oom_score((uint32_t)q->h.num[2]);
     limits();
     stdio(q, slave);
-    restrict_self(q, &u);
+    restrict_self(q, &u, filtered);
 
     sigset_t none;
     sigemptyset(&none);
@@ -220,13 +225,17 @@ pid_t exec_start(struct request *q) {
         reply_send(q->fds[0], BOX_FAILED, 0, EINVAL, "no command", -1);
         return -EINVAL;
     }
-    /* A raw clone: as fork, with namespaces. */
+    long pid = zygote_start(q);
+    /* Else a raw clone: as fork, with namespaces. */
     long flags = SIGCHLD | (q->h.flags & BOX_F_PIDNS ? CLONE_NEWPID | CLONE_NEWNS : 0);
-    long pid = flags == SIGCHLD ? fork() : syscall(SYS_clone, flags, 0, 0, 0, 0);
-    if (pid == 0)
-        child(q);
+    if (pid == 0) {
+        pid = flags == SIGCHLD ? fork() : syscall(SYS_clone, flags, 0, 0, 0, 0);
+        if (pid == 0)
+            exec_child(q, false);
+        pid = pid < 0 ? -errno : pid;
+    }
     if (pid < 0) {
-        int r = -errno;
+        int r = (int)pid;
         reply_send(q->fds[0], BOX_FAILED, 0, -r, "start a process", -1);
         return r;
     }

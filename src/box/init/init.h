@@ -18,6 +18,14 @@ extern struct init_state init_state;
 /* exec.c: starts a command. Returns its pid in the box, or -errno (told on the reply already). */
 pid_t exec_start(struct request *q);
 
+/* In the new process. filtered: the system call filter is in place. */
+_noreturn_ void exec_child(struct request *q, bool filtered);
+int filter_install(void);
+
+/* zygote.c: starts a command by the zygote. Its pid, -errno, or 0: init has to do it itself. */
+pid_t zygote_start(struct request *q);
+void zygote_ended(pid_t pid); /* one of init's children was reaped */
+
 /* user.c */
 struct user_info {
     uid_t uid;

@@ -186,6 +186,7 @@ static void reap(void) {
             continue;
         if (pid <= 0)
             return;
+        zygote_ended(pid);
         for (size_t i = 0; i < n_running; i++) {
             if (running[i].pid != pid)
                 continue;
