@@ -207,12 +207,16 @@ static void end_process(pid_t pid, int timeout_ms) {
         ;
 }
 
+void net_end(struct box_net *n) {
+    n->sock = fd_close(n->sock);
+    n->exit_w = fd_close(n->exit_w);
+    n->ns = fd_close(n->ns);
+}
+
 void net_free(struct box_net *n) {
     if (!n)
         return;
-    fd_close(n->sock);
-    fd_close(n->exit_w);
-    fd_close(n->ns);
+    net_end(n);
     end_process(n->pid, 2000);
     end_process(n->slirp, 2000);
     pthread_mutex_destroy(&n->lock);

@@ -16,6 +16,9 @@ struct net_options {
 int net_new(struct store *s, struct lease *l, const struct net_options *o, struct box_net **ret,
             struct err *e);
 void net_free(struct box_net *n);
+/* Begins what net_free waits for (the way out needs 10 ms to close): nothing can be asked of it from
+ * then on. */
+void net_end(struct box_net *n);
 const char *net_mode_name(const struct box_net *n);
 /* The address under which ports of the host's loopback are reachable, from the job and from every
  * box of the network: those only that were asked for with net_expose_host (a registry or a cache of

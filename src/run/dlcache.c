@@ -3,6 +3,8 @@
 #include "core/fs.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 struct cache {
@@ -60,12 +62,32 @@ static const char collect[] =
     "done\n"
     "[ ! -d \"$out\" ] || { chown -R 1001:1001 \"$out\"; chmod -R u+rwX,go+rX \"$out\"; }\n";
 
+/* Most jobs download nothing; then there is no need to start a shell: no folder of a cache is there,
+ * or (apt's, of the image itself) nothing was put into it since the job began. */
+static bool nothing_new(struct jobx *x) {
+    struct stat mark, st;
+    if (x->cache_mounted || fstatat(x->temp_fd, "_github_workflow/event.json", &mark, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    for (size_t i = 0; i < ELEMENTS(caches); i++) {
+        _cleanup_free_ char *target = target_of(x, &caches[i]);
+        _cleanup_close_ int fd = box_open(x->box, target, O_RDONLY | O_DIRECTORY, 0, NULL);
+        if (fd == -ENOENT)
+            continue;
+        if (fd < 0 || !caches[i].path || fstat(fd, &st) < 0 || st.st_mtim.tv_sec > mark.st_mtim.tv_sec ||
+            (st.st_mtim.tv_sec == mark.st_mtim.tv_sec && st.st_mtim.tv_nsec >= mark.st_mtim.tv_nsec))
+            return false;
+    }
+    return true;
+}
+
 static void keep(struct jobx *x, void *arg) {
     _cleanup_free_ char *mark = xasprintf("%s/%s", x->temp, "_github_workflow/event.json"), *out = xasprintf("%s/_cache", x->temp);
     _cleanup_strv_ struct strv argv = {0};
     _cleanup_buf_ struct buf said = BUF_SMALL;
     struct err e = {0};
     if (x->status != OUT_SUCCESS && atomic_load(&x->leg->cancel) > 1)
+        return;
+    if (nothing_new(x))
         return;
     strv_extend(&argv, (const char *const[]){"/bin/sh", "-c", collect, "sh", mark, out, NULL});
     for (size_t i = 0; i < ELEMENTS(caches); i++) {
@@ -103,6 +125,7 @@ static void mount_one(struct jobx *x, int dir, const char *folder, const struct 
     _cleanup_free_ char *lower = xasprintf("tree:%s", id);
     const char *lowers[] = {lower};
     struct box_mount m = {.kind = BOX_OVERLAY, .target = target, .lowers = lowers, .n_lowers = 1, .mode = 0755, .uid = o.uid, .gid = o.gid, .source_fd = -1};
+    x->cache_mounted = true;
     if (box_mount(x->box, &m, &e) < 0)
         jobx_note(x, LEVEL_DEBUG, "cache of %s: %s", c->name, e.msg);
 }

@@ -435,9 +435,10 @@ void job_teardown(struct jobx *x) {
     }
     host_end(x);
     engine_free(x->engine);
+    if (x->net)
+        net_end(x->net);
     if (x->box)
         box_destroy(x->box);
-    net_free(x->net);
     image_free(x->image);
     output_free(x->out);
     fd_close(x->out_r);
@@ -445,6 +446,7 @@ void job_teardown(struct jobx *x) {
     fd_close(x->temp_fd);
     fd_close(x->cmd_fd);
     lease_free(x->lease);
+    net_free(x->net);
     free(x->scratch_path);
     for (size_t i = 0; i < x->n_steps; i++) {
         strv_done(&x->steps[i].state);

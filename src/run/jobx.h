@@ -47,6 +47,7 @@ struct jobx {
     unsigned attempt;           /* from 1; more with on-fail: retry */
     bool container, bitbucket;
     bool mapped;                /* -P: an image that need not have our user */
+    bool cache_mounted; /* a download cache of an earlier run */
     bool has_bash;
 
     /* Paths inside the box. */
