@@ -121,7 +121,41 @@ static int do_checkout(struct jobx *x, const char *repo, const char *ref, const 
     return export(x, x->rq->dir, sha, target, depth, true, e);
 }
 
-int checkout_default(struct jobx *x, int depth, struct err *e) { return do_checkout(x, "", "", x->workspace, depth, e); }
+/* The work tree has its submodules' files; a checkout that did not ask for them has empty folders. */
+static int submodules(struct jobx *x, const char *target, bool wanted, bool own, struct err *e) {
+    const struct git_info *g = x->rq->git;
+    _cleanup_strv_ struct strv paths = {0}, argv = {0};
+    if (!own || x->rq->bind || !g || g->bare_repo_missing)
+        return wanted && !own ? err_set(e, ERR_FAILED, -ENOSYS, "submodules: not there yet for another repository") : 0;
+    const char *top = g->worktree ? g->worktree : x->rq->dir;
+    _cleanup_free_ char *file = path_join(top, ".gitmodules");
+    if (!fs_exists(AT_FDCWD, file))
+        return 0;
+    int r = git_submodules(top, &paths, e);
+    if (r < 0 || !paths.n)
+        return r;
+    /* Only the frozen work tree holds their files; git's own checkouts never do. */
+    static const char filled[] = "cd \"$1\" && shift && for d; do [ -z \"$(ls -A \"$d\" 2>/dev/null)\" ] && exit 9; done; exit 0",
+                      empty[] = "cd \"$1\" && shift && for d; do mkdir -p \"$d\" && find \"$d\" -mindepth 1 -delete && chown 1001:1001 \"$d\" || exit 1; done";
+    if (x->host) {
+        jobx_note(x, LEVEL_WARNING, "submodules: on the host their folders are as the work tree has them");
+        return 0;
+    }
+    strv_extend(&argv, (const char *const[]){"/bin/sh", "-c", wanted ? filled : empty, "sh", target, NULL});
+    strv_extend(&argv, (const char *const *)paths.v);
+    _cleanup_buf_ struct buf out = BUF_SMALL;
+    if ((r = jobx_capture(x, (const char *const *)argv.v, NULL, &out, e)) < 0)
+        return r;
+    if (r == 9)
+        return err_set(e, ERR_FAILED, -ENOENT, "submodules: a submodule has no files in the work tree, or the checkout is a clean one; "
+                                               "fetching them is not there yet (git submodule update --init)");
+    return r ? err_set(e, ERR_FAILED, -EIO, "submodules: %s", buf_str(&out)) : 0;
+}
+
+int checkout_default(struct jobx *x, int depth, struct err *e) {
+    int r = do_checkout(x, "", "", x->workspace, depth, e);
+    return r < 0 ? r : submodules(x, x->workspace, false, true, e);
+}
 
 int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e) {
     const char *path = with_get(with, "path", "."), *lfs = with_get(with, "lfs", "false"), *sparse = with_get(with, "sparse-checkout", NULL);
@@ -138,6 +172,10 @@ int action_checkout(struct jobx *x, struct step *s, const struct value *with, st
     if (sparse)
         jobx_note(x, LEVEL_WARNING, "sparse-checkout: not there yet; everything is checked out");
     int r = do_checkout(x, with_get(with, "repository", ""), with_get(with, "ref", ""), target, (int)depth, e);
+    const char *repo = with_get(with, "repository", ""), *sub = with_get(with, "submodules", "false");
+    bool own = !*repo || sv_ieqs(sv_from(repo), x->run->repository);
+    if (r >= 0)
+        r = submodules(x, target, sv_ieqs(sv_from(sub), "true") || sv_ieqs(sv_from(sub), "recursive"), own, e);
     if (r < 0 || (r = volumes_mount(x, true, e)) < 0)
         return r;
     val_set_str(x->a, s->outputs, "ref", *with_get(with, "ref", "") ? with_get(with, "ref", "") : x->run->ref);

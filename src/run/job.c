@@ -389,6 +389,13 @@ static int user_of(struct jobx *x, struct err *e) {
     return 0;
 }
 
+/* pip and others use no cache below a home that is not root's when they run as root. */
+static void own_home(struct jobx *x) {
+    static const char *const argv[] = {"chown", "0:0", "/github/home", NULL};
+    if (x->container && !x->bitbucket && (!x->user || streq(x->user, "root") || streq(x->user, "0")))
+        (void)jobx_capture(x, argv, NULL, NULL, NULL);
+}
+
 int job_setup(struct jobx *x, struct err *e) {
     _cleanup_free_ char *bundle = x->rq->no_host_env ? NULL : host_ca_bundle();
     const char *ca = arena_strdup(x->a, bundle); /* the engine keeps the pointer */
@@ -419,6 +426,7 @@ int job_setup(struct jobx *x, struct err *e) {
     if ((r = volumes_mount(x, false, e)) < 0)
         return r;
     x->has_bash = in_box(x, "/bin/bash") || in_box(x, "/usr/local/bin/bash");
+    own_home(x);
     dlcache_setup(x);
     if ((r = services_start(x, e)) < 0)
         return r;

@@ -352,6 +352,18 @@ int git_ls_worktree(const char *dir, bool with_ignored, struct strv *ret, struct
     return ls_files(dir, "", with_ignored, ret, 0, e);
 }
 
+int git_submodules(const char *dir, struct strv *ret, struct err *e) {
+    _cleanup_buf_ struct buf out = BUF_LARGE;
+    int r = GIT(dir, &out, e, "ls-files", "-s", "-z");
+    struct sv rest = buf_sv(&out), one;
+    while (r >= 0 && sv_split(&rest, 0, &one)) {
+        ssize_t tab = sv_chr(one, '\t');
+        if (sv_starts(one, "160000 ") && tab > 0)
+            strv_addn(ret, one.p + tab + 1, one.n - (size_t)tab - 1);
+    }
+    return r < 0 ? r : 0;
+}
+
 int git_changed(const char *dir, const char *base, const char *head, struct strv *ret, struct err *e) {
     if (!rev_ok(base) || (head && !rev_ok(head)))
         return err_set(e, ERR_USER, -EINVAL, "not a revision");

@@ -28,6 +28,8 @@ bool git_url_parse(const char *url, char **ret_host, char **ret_owner, char **re
 int git_resolve(const char *dir, const char *rev, char sha[41], struct err *e);
 int git_show(const char *dir, const char *rev, const char *path, struct buf *out, struct err *e); /* -ENOENT */
 int git_ls_tree(const char *dir, const char *rev, const char *path, struct strv *ret, struct err *e);
+/* Paths of the submodules that the index has, of this level only. */
+int git_submodules(const char *dir, struct strv *ret, struct err *e);
 /* Paths of the work tree as checkout would bring them plus new files: tracked and untracked but
  * not ignored, submodules included. with_ignored: everything but .git. */
 int git_ls_worktree(const char *dir, bool with_ignored, struct strv *ret, struct err *e);

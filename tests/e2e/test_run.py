@@ -675,3 +675,73 @@ def test_volumes_of_a_job_container(root, tmp_path, standins):
         """, check=1, files={"sub/file": "seen\n"})
     assert outcome(r, "a") == "success", r.stdout[-4000:]
     assert outcome(r, "b") == "failure" and "does not see this machine's files" in r.stdout and "never" not in outputs(r)
+
+
+@pytest.mark.parametrize("wanted", ["false", "true"])
+def test_submodules_are_empty_unless_asked_for(root, tmp_path, standins, wanted):
+    inner = root.repo(tmp_path / "inner", {"in.txt": "inside\n"})
+    d = root.repo(tmp_path / "outer", {"a.txt": "a\n", ".github/workflows/ci.yml": f"""
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+                with: {{submodules: {wanted}}}
+              - run: test -f a.txt; test -d sub; echo "has=$(ls sub)."; touch sub/new
+        """})
+    root.sh(f"git -c protocol.file.allow=always submodule -q add {inner} sub; git commit -qm sub", cwd=d)
+    r = run(root, d, "")
+    assert ("has=in.txt." if wanted == "true" else "has=.") in outputs(r)
+    assert sorted(p.name for p in (d / "sub").iterdir()) == [".git", "in.txt"]
+    if wanted == "true":
+        root.sh("git submodule -q deinit -f sub", cwd=d)
+        assert "git submodule update --init" in run(root, d, "", check=1).stdout
+
+
+def test_what_is_not_there_yet_is_said(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        on: push
+        concurrency: {group: one, cancel-in-progress: true}
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            environment: production
+            concurrency: two
+            steps: [{run: 'true'}]
+        """)
+    said = " ".join(e["text"] for e in events(r) if e["event"] == "note")
+    assert 'group "one" of the workflow' in said and 'group "two" of the job' in said and 'environment "production"' in said
+    r = run(root, tmp_path, "", "--keep", check=2)
+    assert "not there yet" in r.stderr
+
+
+def test_a_container_job_reaches_its_services_by_name(sl, place, standins):
+    r = run(sl, place, r"""
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            container: python:3.11-slim-bookworm
+            services:
+              db:
+                image: postgres:15
+                env: {POSTGRES_PASSWORD: pw}
+                options: --health-cmd "pg_isready -h localhost" --health-interval 2s --health-retries 30
+            steps:
+              - uses: actions/checkout@v4
+              - run: |
+                  test "$PWD" = /__w/app/app; test "$GITHUB_WORKSPACE" = "$PWD"; test "$HOME" = /github/home
+                  test -s "$GITHUB_EVENT_PATH"; test -f .github/workflows/ci.yml
+                  docker ps --format '{{.Names}}' | grep db
+                  echo "answer=yes" >> "$GITHUB_OUTPUT"
+                id: one
+              - shell: python
+                run: |
+                  import socket
+                  s = socket.create_connection(("db", 5432), 10)
+                  s.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
+                  assert s.recv(1) in b"SN"
+                  assert "${{ steps.one.outputs.answer }}" == "yes"
+        """)
+    assert outcome(r, "j") == "success"
