@@ -245,9 +245,14 @@ def buildah(root, standins, tmp_path_factory):
     if os.geteuid() != 0 or not shutil.which("buildah") or not shutil.which("skopeo"):
         pytest.skip("buildah as root is the reference")
     store = tmp_path_factory.mktemp("buildah")
-    opts = ["--root", str(store / "root"), "--runroot", str(store / "run"), "--storage-driver", "vfs"]
-    subprocess.run(["skopeo", "copy", "-q", f"oci:{standins}:docker.io/library/{BASE}",
-                    f"containers-storage:[vfs@{store}/root+{store}/run]docker.io/library/{BASE}"], check=True, capture_output=True)
+    for driver in ("overlay", "vfs"):  # vfs copies the base for every step, and works everywhere
+        place = store / driver
+        opts = ["--root", str(place / "root"), "--runroot", str(place / "run"), "--storage-driver", driver]
+        r = subprocess.run(["skopeo", "copy", "-q", f"oci:{standins}:docker.io/library/{BASE}",
+                            f"containers-storage:[{driver}@{place}/root+{place}/run]docker.io/library/{BASE}"], capture_output=True, text=True)
+        if r.returncode == 0:
+            break
+    assert r.returncode == 0, r.stderr
 
     def make(ctx, out, *args):
         r = subprocess.run(["buildah", *opts, "bud", "-q", "--isolation", "chroot", "--format", "docker", "--layers=false", "-t", "t/ref", *args, str(ctx)],
@@ -259,6 +264,7 @@ def buildah(root, standins, tmp_path_factory):
 
     yield make
     subprocess.run(["buildah", *opts, "rmi", "-af"], capture_output=True)
+    subprocess.run(["umount", str(store / "overlay/root/overlay")], capture_output=True)
 
 
 def tidy(config):
@@ -270,11 +276,16 @@ def tidy(config):
     return c
 
 
+REFERENCES = {}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_same_as_buildah(build, buildah, place, case):
     text = CASES[case].replace("BASE", BASE)
     ours = build.files(text, CONTEXT)
-    theirs = buildah(build.ctx, place / "ref.tar")
+    if case not in REFERENCES:  # the same for every user of ours
+        REFERENCES[case] = buildah(build.ctx, place / "ref.tar")
+    theirs = REFERENCES[case]
     assert tidy(ours.config) == tidy(theirs.config)
     left = {k: v for k, v in ours.tree.items() if not k.startswith(NOISE)}
     right = {k: v for k, v in theirs.tree.items() if not k.startswith(NOISE)}
@@ -332,10 +343,11 @@ plain
 
 def test_cache_and_its_reasons(build):
     text = f"FROM {BASE}\nARG WHO=me\nCOPY src /src\nRUN echo $WHO > /who\nRUN ls -R /src > /list\n"
-    files = {"src/a": "1", "src/b": "2", "unrelated": "x"}
+    now = time.time_ns()  # nothing that an earlier run has cached
+    files = {"src/a": f"1 {now}", "src/b": "2", "unrelated": "x"}
     first = build(text, files, "-q").stdout
     assert build(None, {"unrelated": "y"}, "-q", keep=True).stdout == first
-    r = build(None, {"src/a": "changed"}, "--explain", keep=True)
+    r = build(None, {"src/a": f"changed {now}"}, "--explain", keep=True)
     assert "not cached: src/a changed" in r.stderr and "a step before it changed" in r.stderr
     r = build(None, {}, "--explain", "--build-arg", "WHO=you", keep=True)
     assert "not cached: WHO changed" in r.stderr and r.stderr.count("CACHED") == 1
@@ -352,8 +364,8 @@ def test_cache_and_its_reasons(build):
 
 def test_copy_from_a_changed_stage_with_the_same_result(build):
     text = "FROM {0} AS one\nRUN echo {1} > /noise && echo same > /result\nFROM {0}\nCOPY --from=one /result /r\nRUN cat /r > /s\n"
-    build(text.format(BASE, 1))
-    r = build(text.format(BASE, 2))
+    build(text.format(BASE, time.time_ns()))
+    r = build(text.format(BASE, time.time_ns()))
     assert r.stderr.count("CACHED") == 2
 
 
