@@ -24,7 +24,7 @@ def captured(r):
 @pytest.mark.seconds(1500)
 def test_push_to_master_tests_builds_and_captures(sl, place, runner):
     d = example(sl, place)
-    r = sl("run", "--json", "-s", "DOCKER_USERNAME=acme", "-s", "DOCKER_PASSWORD=pw-not-real", cwd=d, timeout=1500)
+    r = sl("run", "--json", "-s", "DOCKER_USERNAME=robot-account", "-s", "DOCKER_PASSWORD=pw-not-real", cwd=d, timeout=1500)
     assert r.returncode == 0, r.stdout[-5000:] + r.stderr[-2000:]
     assert set(outcomes(r).values()) == {"success"}, outcomes(r)
     names = captured(r)
