@@ -1,4 +1,5 @@
 """Bitbucket pipelines: what a step has beyond its script. Each script asserts inside itself."""
+import os
 import json
 
 
@@ -116,7 +117,7 @@ def test_caches(sl, place, standins):
                   - cat node_modules/x .own/y ~/keyed/z || echo nothing-there
                   - mkdir -p node_modules .own ~/keyed; echo node-kept > node_modules/x; echo own-kept > .own/y; echo key-kept > ~/keyed/z
         """
-    sl.repo(place, {"bitbucket-pipelines.yml": pipeline, "lock.txt": "1\n"}, remote=f"https://github.com/acme/cache-{place.parent.name}-{sl.name}.git")
+    sl.repo(place, {"bitbucket-pipelines.yml": pipeline, "lock.txt": "1\n"}, remote=f"https://github.com/acme/cache-{os.urandom(6).hex()}.git")
     a = run(sl, place, "")
     assert "nothing-there" in outputs(a) and any("cache own:" in n and "saved" in n for n in notes(a))
     b = run(sl, place, "")
