@@ -50,6 +50,7 @@ struct engine_container_spec {
     const char *const *aliases;
     const char *const *cmd, *const *entrypoint; /* or NULL */
     const char *username, *password;
+    const struct image_progress *progress; /* of its image, or NULL */
 };
 int engine_start(struct engine *g, const struct engine_container_spec *c, char id[65], struct err *e);
 /* "starting", "healthy", "unhealthy", "none"; *ret_running false once it has ended. */

@@ -77,6 +77,7 @@ static void with_entrypoint(const char *const *entrypoint, struct buf *body) {
 static int pull(struct engine *g, const struct engine_container_spec *s, struct err *e) {
     struct pull_options o = g->pulls;
     _cleanup_image_ struct image *im = NULL;
+    o.progress = s->progress;
     if (s->username) {
         o.username = s->username;
         o.password = s->password;

@@ -4,7 +4,7 @@
 #include "run/jobx.h"
 #include "run/runner_image.h"
 
-static void progress(void *arg, const char *id, const char *what, uint64_t done, uint64_t total) {
+void jobx_progress(void *arg, const char *id, const char *what, uint64_t done, uint64_t total) {
     struct jobx *x = arg;
     jobx_emit(x, &(struct event){.kind = EV_PROGRESS, .name = id, .text = sv_from(what), .done = done, .total = total});
 }
@@ -21,7 +21,7 @@ static void say_start(struct jobx *x, const char *label, const char *root) {
 }
 
 static int get(struct jobx *x, const char *ref, const char *user, const char *pass, struct err *e) {
-    struct image_progress p = {progress, x};
+    struct image_progress p = {jobx_progress, x};
     struct pull_options o = x->pulls;
     o.progress = &p;
     o.username = user;
@@ -99,7 +99,7 @@ static const char *mapped(const struct strv *map, const char *label) {
 
 static int runner(struct jobx *x, const char *label, struct err *e) {
     _cleanup_free_ char *note = NULL;
-    struct image_progress p = {progress, x};
+    struct image_progress p = {jobx_progress, x};
     struct pull_options o = x->pulls;
     o.progress = &p;
     struct runner_image_options ro = {.dir = x->rq->dir, .map = &x->rq->runner_images, .pulls = &o,

@@ -83,6 +83,8 @@ struct jobx {
 
 /* --- telling ------------------------------------------------------------------------------- */
 void jobx_emit(struct jobx *x, const struct event *ev); /* run, job and step filled in */
+/* For image_progress: arg is the jobx. */
+void jobx_progress(void *arg, const char *id, const char *what, uint64_t done, uint64_t total);
 void jobx_note(struct jobx *x, enum event_level level, const char *fmt, ...) _printf_(3, 4);
 void jobx_error(struct jobx *x, const struct err *e);   /* as an annotation, with its place */
 void jobx_say(struct jobx *x, const char *fmt, ...) _printf_(2, 3); /* a line of the step's output */

@@ -30,7 +30,10 @@ static void report_ports(struct jobx *x, struct service *s, const struct strv *p
 /* Bitbucket's services answer on localhost, on the ports that their image exposes. */
 static int expose_all(struct jobx *x, const char *ref, struct strv *ports, struct err *e) {
     _cleanup_image_ struct image *i = NULL;
-    int r = image_get(x->rq->store, x->lease, ref, &x->pulls, &i, e);
+    const struct image_progress progress = {jobx_progress, x};
+    struct pull_options o = x->pulls;
+    o.progress = &progress;
+    int r = image_get(x->rq->store, x->lease, ref, &o, &i, e);
     if (r < 0)
         return r;
     for (size_t k = 0; k < i->config.exposed.n; k++) {
@@ -64,12 +67,14 @@ static int start_one(struct jobx *x, struct cspec *cs, struct service *s, struct
         }
     _cleanup_free_ char *name = xasprintf("slipway-%s-%s", cs->id, lease_id(x->lease));
     const char *aliases[] = {cs->id, NULL}, *entry[] = {cs->entrypoint.p, NULL};
+    const struct image_progress progress = {jobx_progress, x};
     struct engine_container_spec spec = {.name = name, .image = image, .env = envv.v ? (const char *const *)envv.v : none,
                                          .ports = cs->ports.v ? (const char *const *)cs->ports.v : none,
                                          .volumes = cs->volumes.v ? (const char *const *)cs->volumes.v : none, .options = cs->options.n ? cs->options.p : NULL,
                                          .cmd = cmd.n ? (const char *const *)cmd.v : NULL, .entrypoint = cs->entrypoint.n ? entry : NULL,
                                          .aliases = aliases, .username = cs->username.n ? cs->username.p : NULL,
-                                         .password = cs->username.n ? cs->password.p : NULL};
+                                         .password = cs->username.n ? cs->password.p : NULL,
+                                         .progress = &progress};
     s->id = cs->id;
     if ((r = engine_start(x->engine, &spec, s->cid, e)) < 0) {
         err_wrap(e, r, "service %s", cs->id);
