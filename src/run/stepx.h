@@ -1,0 +1,24 @@
+#pragma once
+/* What the parts of a step share: steps.c, step_*.c and actions. Inside run/ only. */
+#include "run/jobx.h"
+
+#define MINUTE (60ull * 1000000000ull)
+
+/* --- step_talk.c ----------------------------------------------------------------------------- */
+void step_set_state(struct strv *s, struct sv key, struct sv value);
+void step_set_output(struct jobx *x, struct step *s, struct sv key, struct sv value);
+/* False for names that a step cannot give itself through GITHUB_ENV. */
+bool step_set_env(struct jobx *x, struct sv key, struct sv value);
+
+/* --- step_files.c ---------------------------------------------------------------------------- */
+/* A file of the steps' user. */
+int step_file(struct jobx *x, int dir, const char *name, mode_t mode, struct sv text, struct err *e);
+/* The files of one process, named after `key`; their variables go to env. */
+int step_files_make(struct jobx *x, const char *key, struct strv *env, struct err *e);
+/* What x->cur wrote into them; they are removed. */
+void step_files_take(struct jobx *x, const char *key);
+
+/* --- step_script.c --------------------------------------------------------------------------- */
+int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct value *own, double minutes, struct err *e);
+/* The outcome of a process that has ended so; says why when it is none of success. */
+void step_conclude(struct jobx *x, struct step *s, int code, enum exec_end end, double minutes);
