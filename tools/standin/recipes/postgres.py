@@ -1,6 +1,14 @@
 """PostgreSQL as the official image lays it out."""
 import os
 
+# A small gosu: leaves root for good and becomes the command.
+GOSU = '''#!/bin/sh
+# gosu USER COMMAND...
+user=$1
+shift
+exec setpriv --reuid="${user%%:*}" --regid="$(id -g "${user%%:*}")" --init-groups -- env HOME="$(getent passwd "${user%%:*}" | cut -d: -f6)" "$@"
+'''
+
 
 def make(box):
     box.shell("""
@@ -34,11 +42,7 @@ def make(box):
     """)
     box.asset("postgres/docker-entrypoint.sh", "usr/local/bin/docker-entrypoint.sh", 0o755)
     box.asset("postgres/docker-ensure-initdb.sh", "usr/local/bin/docker-ensure-initdb.sh", 0o755)
-    box.write("usr/local/bin/gosu",
-              '#!/bin/sh\n# gosu USER COMMAND...\nuser=$1\nshift\n'
-              'exec setpriv --reuid="${user%%:*}" --regid="$(id -g "${user%%:*}")" '
-              '--init-groups -- env HOME="$(getent passwd "${user%%:*}" | cut -d: -f6)" "$@"\n',
-              0o755)
+    box.write("usr/local/bin/gosu", GOSU, 0o755)
     box.keep.append("run/postgresql")
     # The compiler for queries is 110 MB; the server does without it when it is not there.
     library = box.path("usr/lib/x86_64-linux-gnu")
