@@ -101,3 +101,44 @@ int cspec_read(struct ctx *c, const struct plan_container *pc, struct cspec *ret
     ret->env = env;
     return 0;
 }
+
+static bool name_char(char c, bool first) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || (!first && c >= '0' && c <= '9');
+}
+
+static struct sv expand(struct arena *a, struct sv in, const struct strv *env, struct buf *missing) {
+    _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
+    if (sv_chr(in, '$') < 0)
+        return in;
+    for (size_t i = 0; i < in.n; i++) {
+        bool brace = in.p[i] == '$' && i + 1 < in.n && in.p[i + 1] == '{';
+        size_t from = i + 1 + brace, n = 0;
+        if (in.p[i] == '$')
+            while (from + n < in.n && name_char(in.p[from + n], n == 0))
+                n++;
+        if (!n || (brace && (from + n >= in.n || in.p[from + n] != '}'))) {
+            buf_addc(&b, in.p[i]);
+            continue;
+        }
+        _cleanup_free_ char *name = xstrndup(in.p + from, n);
+        const char *v = strv_env_get(env, name);
+        if (v)
+            buf_adds(&b, v);
+        else
+            buf_addf(missing, "%s%s", missing->n ? ", " : "", name);
+        i = from + n - 1 + brace;
+    }
+    return arena_sv(a, buf_sv(&b));
+}
+
+void cspec_expand(struct arena *a, struct cspec *s, const struct strv *env, struct buf *missing) {
+    s->image = sv_trim(expand(a, s->image, env, missing));
+    s->username = expand(a, s->username, env, missing);
+    s->password = expand(a, s->password, env, missing);
+    if (!s->env)
+        return;
+    struct value *o = val_object(a);
+    for (size_t i = 0; i < s->env->n; i++)
+        val_set(a, o, s->env->keys[i], val_string(a, expand(a, s->env->items[i]->str, env, missing)));
+    s->env = o;
+}

@@ -1,5 +1,6 @@
 /* The root of a job: the image of `container:`, the one that -P or the configuration maps a label
  * to, or the runner image of a label. A label that cannot be had here is "unavailable". */
+#include "run/copts.h"
 #include "run/cspec.h"
 #include "run/jobx.h"
 #include "run/runner_image.h"
@@ -32,27 +33,11 @@ static int get(struct jobx *x, const char *ref, const char *user, const char *pa
 
 /* --- container: ---------------------------------------------------------------------------------- */
 
-static int option_words(struct jobx *x, const char *options, struct err *e) {
-    struct sv rest = sv_from(options), w;
-    bool user = false, skip = false;
-    while (sv_split(&rest, ' ', &w)) {
-        w = sv_trim(w);
-        if (!w.n)
-            continue;
-        if (user || sv_starts(w, "--user=")) {
-            struct sv u = user ? w : sv_sub(w, 7, SIZE_MAX);
-            x->user = arena_strndup(x->a, u.p, u.n);
-            user = false;
-        } else if (skip)
-            skip = false;
-        else if (sv_eqs(w, "--user") || sv_eqs(w, "-u"))
-            user = true;
-        else if (sv_starts(w, "--")) {
-            jobx_note(x, LEVEL_WARNING, "container option " SV_FMT " is not there yet and left out", SV_ARG(w));
-            skip = sv_chr(w, '=') < 0 && !sv_eqs(w, "--privileged") && !sv_eqs(w, "--init") && !sv_eqs(w, "--rm");
-        }
-    }
-    return 0;
+void jobx_expand(struct jobx *x, struct cspec *cs) {
+    _cleanup_buf_ struct buf missing = BUF_MAX(4096);
+    cspec_expand(x->a, cs, &x->env, &missing);
+    if (missing.n)
+        jobx_note(x, LEVEL_WARNING, "%s%s: %s not given and empty", cs->id ? "service " : "image", cs->id ? cs->id : "", buf_str(&missing));
 }
 
 static int container(struct jobx *x, struct err *e) {
@@ -65,6 +50,8 @@ static int container(struct jobx *x, struct err *e) {
     ctx_set(&c, "secrets", x->secrets);
     ctx_set(&c, "env", ctx_from_env(x->a, &x->env));
     int r = cspec_read(&c, pc, &cs, e);
+    if (r >= 0 && x->bitbucket)
+        jobx_expand(x, &cs);
     if (r < 0 || !cs.image.n) {
         cspec_done(&cs);
         return r < 0 ? r : 1; /* an empty image means no container */
@@ -76,7 +63,9 @@ static int container(struct jobx *x, struct err *e) {
     for (size_t i = 0; i < cs.env->n && r >= 0; i++)
         strv_addf(&x->image_env, SV_FMT "=" SV_FMT, SV_ARG(cs.env->keys[i]), SV_ARG(cs.env->items[i]->str));
     if (r >= 0 && cs.options.n)
-        option_words(x, cs.options.p, e);
+        r = container_options(x, cs.options.p, &cs.volumes, e);
+    if (r < 0 && !e->at.file)
+        err_at(e, r, cs.at);
     if (r >= 0 && (r = volumes_read(x, &cs.volumes, e)) < 0)
         err_at(e, r, cs.at);
     cspec_done(&cs);

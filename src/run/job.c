@@ -5,6 +5,7 @@
  * folder in the job's scratch, so that scripts, file commands, the event and the docker socket are
  * written from here without asking the box; its files belong to the box's `runner` as the host sees
  * that id. The workspace in it is empty until a checkout covers it. */
+#include "run/copts.h"
 #include "run/dlcache.h"
 #include "run/place.h"
 
@@ -304,6 +305,29 @@ static uint64_t memory_of(const struct jobx *x) {
     return x->bitbucket && x->pj->bb && x->pj->bb->size ? (uint64_t)x->pj->bb->size * (4ull << 30) : 0;
 }
 
+/* What `options:` of the container say; a limit of the run's own stands. */
+static void box_options(struct jobx *x, struct box_spec *s, struct mounts *ms) {
+    const struct copts *o = x->copts;
+    if (o->hostname)
+        s->hostname = o->hostname;
+    if (o->memory && (!s->limits.memory || o->memory < s->limits.memory))
+        s->limits.memory = o->memory;
+    if (o->nano_cpus && (!s->limits.nano_cpus || o->nano_cpus < s->limits.nano_cpus))
+        s->limits.nano_cpus = o->nano_cpus;
+    if (o->pids && (!s->limits.pids || o->pids < s->limits.pids))
+        s->limits.pids = o->pids;
+    s->limits.shm = o->shm;
+    s->privileged = o->privileged;
+    s->cap_add = o->cap_add;
+    s->cap_drop = o->cap_drop;
+    s->hosts = o->hosts;
+    s->dns = o->dns;
+    for (size_t i = 0; i < o->n_tmpfs && ms->n < ELEMENTS(ms->m); i++)
+        ms->m[ms->n++] = (struct box_mount){.kind = BOX_TMPFS, .target = o->tmpfs[i].path, .source_fd = -1, .size = o->tmpfs[i].size,
+                                            .readonly = o->tmpfs[i].readonly, .mode = 01777, .nosuid = true, .nodev = true};
+    s->n_mounts = ms->n;
+}
+
 static int make_box(struct jobx *x, const char *ca, struct err *e) {
     struct mounts ms = {0};
     _cleanup_free_ char *sock = xasprintf("%s/docker.sock", x->scratch_path);
@@ -319,6 +343,8 @@ static int make_box(struct jobx *x, const char *ca, struct err *e) {
         bind(&ms, open_path(ca), BOX_CA_BUNDLE, true);
     struct box_spec spec = {.name = x->leg->name, .layers = NULL, .hostname = "runner", .mounts = ms.m, .n_mounts = ms.n,
                             .net = x->net, .limits = {x->rq->limits.memory ? x->rq->limits.memory : memory_of(x), x->rq->limits.nano_cpus, x->rq->limits.pids, 0}};
+    if (x->copts)
+        box_options(x, &spec, &ms);
     /* Layers of an image are bottom first, those of a box top first. */
     const char **layers = ARENA_ARRAY(x->a, const char *, x->image->layers.n + 1);
     for (size_t i = 0; i < x->image->layers.n; i++)
@@ -389,6 +415,22 @@ static int user_of(struct jobx *x, struct err *e) {
     return 0;
 }
 
+/* An image that -P names need not have the runner's user: then it is the image's own, at home. */
+static void user_of_mapped(struct jobx *x) {
+    _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
+    if (!x->mapped || (box_read_file(x->box, "/etc/passwd", &b, NULL) >= 0 &&
+                       (startswith(buf_str(&b), "runner:") || strstr(buf_str(&b), "\nrunner:"))))
+        return;
+    x->user = x->image->config.user && *x->image->config.user ? x->image->config.user : NULL;
+    x->home = x->user ? x->home : "/root";
+    const char *line = x->user && b.n ? strstr(buf_str(&b), arena_printf(x->a, "\n%s:", x->user)) : NULL;
+    for (int i = 0; line && i < 5; i++)
+        line = strchr(line + 1, ':');
+    if (line && line[1] == '/')
+        x->home = arena_strndup(x->a, line + 1, strcspn(line + 1, ":\n"));
+    strv_env_set(&x->base_env, "HOME", x->home);
+}
+
 /* pip and others use no cache below a home that is not root's when they run as root. */
 static void own_home(struct jobx *x) {
     static const char *const argv[] = {"chown", "0:0", "/github/home", NULL};
@@ -421,6 +463,7 @@ int job_setup(struct jobx *x, struct err *e) {
     user_of(x, e);
     if ((r = make_box(x, ca, e)) < 0)
         return err_wrap(e, r, "the job's container");
+    user_of_mapped(x);
     if ((r = mount_client(x, e)) < 0)
         return err_wrap(e, r, "the docker client");
     if ((r = volumes_mount(x, false, e)) < 0)

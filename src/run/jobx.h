@@ -37,6 +37,7 @@ struct jobx {
     int scratch;                /* its folder */
     char *scratch_path;
     struct image *image;
+    struct copts *copts;        /* options of its container, or NULL: copts.h */
     struct box_net *net;
     struct engine *engine;
     struct box *box;
@@ -113,6 +114,8 @@ void jobx_env(struct jobx *x, const struct value *own, struct strv *ret);
 /* --- image.c: the root of a job -------------------------------------------------------------- */
 /* Finds the image for runs-on or container. 0; 1 = the label cannot be had here (reason set). */
 int job_image(struct jobx *x, struct err *e);
+struct cspec;
+void jobx_expand(struct jobx *x, struct cspec *cs); /* Bitbucket: cspec_expand with the step's variables */
 /* Does -P map its label to this host? Before the job's paths are known. */
 int job_on_host(struct jobx *x, struct err *e);
 

@@ -26,9 +26,6 @@ static void of_bitbucket(struct jobx *x, const struct plan_bitbucket *bb) {
     }
     if (bb->n_artifacts_download)
         jobx_note(x, LEVEL_WARNING, "artifacts download by name: not there yet; all of the earlier steps are unpacked");
-    for (size_t i = 0; i < x->pj->n_services; i++)
-        if (x->pj->services[i].memory)
-            jobx_note(x, LEVEL_WARNING, "service %s: memory is not held to yet", x->pj->services[i].id);
 }
 
 void notes_not_yet(struct jobx *x) {

@@ -35,9 +35,10 @@ static const char *actor_name(struct arena *a, const struct git_info *g) {
 static const char *repository_name(struct arena *a, const struct git_info *g, const char *given) {
     if (given && strchr(given, '/'))
         return given;
-    for (size_t i = 0; i < g->n_remotes; i++)
-        if (g->remotes[i].owner && g->remotes[i].repo)
-            return arena_printf(a, "%s/%s", g->remotes[i].owner, g->remotes[i].repo);
+    for (size_t pass = 0; pass < 2; pass++) /* origin before others */
+        for (size_t i = 0; i < g->n_remotes; i++)
+            if (g->remotes[i].owner && g->remotes[i].repo && (pass || streq0(g->remotes[i].name, "origin")))
+                return arena_printf(a, "%s/%s", g->remotes[i].owner, g->remotes[i].repo);
     const char *base = strrchr(g->worktree, '/');
     return arena_printf(a, "local/%s", base && base[1] ? base + 1 : "repository");
 }

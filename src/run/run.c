@@ -11,18 +11,6 @@
 
 static const char *zero_sha = "0000000000000000000000000000000000000000";
 
-static char *repository_name(const struct run_request *rq) {
-    const struct git_info *g = rq->git;
-    if (rq->event.repository && strchr(rq->event.repository, '/'))
-        return xstrdup(rq->event.repository);
-    for (size_t pass = 0; g && pass < 2; pass++) /* origin before others */
-        for (size_t i = 0; i < g->n_remotes; i++)
-            if (g->remotes[i].owner && g->remotes[i].repo && (pass || streq0(g->remotes[i].name, "origin")))
-                return xasprintf("%s/%s", g->remotes[i].owner, g->remotes[i].repo);
-    const char *base = path_base(rq->dir);
-    return xasprintf("local/%s", *base ? base : "repository");
-}
-
 /* Names reach paths and variables: keep them to what a forge allows. */
 static void tame(char *s) {
     for (; *s; s++)
@@ -35,7 +23,8 @@ static void identify(struct run *r) {
     const struct run_request *rq = r->rq;
     const struct run_event *ev = &rq->event;
     const struct git_info *g = rq->git;
-    r->repository = repository_name(rq);
+    /* Who and where is told by the request (payload_make); alone, a run is nobody's. */
+    r->repository = ev->repository && strchr(ev->repository, '/') ? xstrdup(ev->repository) : xasprintf("local/%s", *path_base(rq->dir) ? path_base(rq->dir) : "repository");
     tame(r->repository);
     char *slash = strrchr(r->repository, '/');
     r->owner = xstrndup(r->repository, (size_t)(slash - r->repository));
@@ -55,8 +44,7 @@ static void identify(struct run *r) {
     else
         r->ref_name = xstrdup(r->ref);
     r->sha = xstrdup(ev->sha ? ev->sha : g && g->head_sha ? g->head_sha : zero_sha);
-    const char *who = ev->actor ? ev->actor : g && g->author_name && *g->author_name ? g->author_name : getenv("USER");
-    r->actor = xstrdup(who && *who ? who : "slipway");
+    r->actor = xstrdup(ev->actor && *ev->actor ? ev->actor : "slipway");
     for (char *p = r->actor; *p; p++)
         if (*p == ' ' || (unsigned char)*p < ' ')
             *p = '-';

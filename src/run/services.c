@@ -143,6 +143,12 @@ static int start_whole(struct jobx *x, struct ctx *c, struct value *ctxs, struct
     return r;
 }
 
+static void of_bitbucket(struct jobx *x, const struct plan_container *pc, struct cspec *cs) {
+    jobx_expand(x, cs);
+    if (pc->memory)
+        cs->options = sv_from(arena_printf(x->a, "--memory %llu", (unsigned long long)pc->memory));
+}
+
 static int start_listed(struct jobx *x, struct ctx *c, struct value *ctxs, struct err *e) {
     size_t n = x->pj->n_services;
     int r = n ? refuse_host(x, x->pj->services[0].at, e) : 0;
@@ -154,8 +160,11 @@ static int start_listed(struct jobx *x, struct ctx *c, struct value *ctxs, struc
         struct cspec cs = {0};
         if (x->pj->services[i].docker_service) /* Bitbucket: the job's own engine is it */
             continue;
-        if ((r = cspec_read(c, &x->pj->services[i], &cs, e)) >= 0)
+        if ((r = cspec_read(c, &x->pj->services[i], &cs, e)) >= 0) {
+            if (x->bitbucket)
+                of_bitbucket(x, &x->pj->services[i], &cs);
             r = start_one(x, &cs, &x->services[i], ctxs, e);
+        }
         cspec_done(&cs);
     }
     return r;
