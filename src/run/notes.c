@@ -1,15 +1,7 @@
 /* What a file asks for and a run does not do yet is said, once per job, where the job starts. */
 #include "run/jobx.h"
 
-static void concurrency(struct jobx *x, const struct plan_concurrency *c, const char *whose) {
-    if (c->group.s)
-        jobx_note(x, LEVEL_WARNING, "concurrency group \"%s\" of the %s: not held to yet; nothing waits and nothing is cancelled",
-                  c->group.s, whose);
-}
-
 static void of_bitbucket(struct jobx *x, const struct plan_bitbucket *bb) {
-    if (bb->concurrency_group)
-        jobx_note(x, LEVEL_WARNING, "concurrency-group %s: not held to yet; steps of other runs do not wait", bb->concurrency_group);
     if (bb->fail_fast && bb->parallel_index >= 0)
         jobx_note(x, LEVEL_WARNING, "fail-fast of a parallel group: not there yet; the other steps go on");
     if (bb->oidc)
@@ -30,8 +22,6 @@ static void of_bitbucket(struct jobx *x, const struct plan_bitbucket *bb) {
 
 void notes_not_yet(struct jobx *x) {
     const struct plan_environment *env = &x->pj->environment;
-    concurrency(x, &x->leg->flow->plan->concurrency, "workflow");
-    concurrency(x, &x->pj->concurrency, "job");
     if (env->name.s)
         jobx_note(x, LEVEL_WARNING, "environment \"%s\": its protection rules, secrets and variables are not there yet", env->name.s);
     if (x->pj->snapshot)

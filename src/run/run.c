@@ -3,6 +3,7 @@
  * thread owns the event loop on which the jobs' docker engines serve and on which a cancel (counted
  * by a signal handler, announced through an eventfd) is turned into wake-ups. */
 #include "core/fs.h"
+#include "run/conc.h"
 #include "run/contexts.h"
 #include "run/matrix.h"
 
@@ -124,6 +125,26 @@ static void on_cancel(struct loop *l, int fd, uint32_t events, void *arg) {
     ssize_t x = read(fd, &n, sizeof n);
     (void)x;
     sched_cancel(arg);
+}
+
+static void on_groups(struct loop *l, int fd, uint32_t events, void *arg) {
+    char b[4096];
+    while (read(fd, b, sizeof b) > 0)
+        ;
+    sched_groups(arg);
+}
+
+/* Does anything of it ask for a concurrency group? Called workflows included. */
+static bool has_groups(const struct run *r) {
+    for (size_t i = 0; i < r->rq->n_plans + r->n_origins; i++) {
+        const struct plan *p = i < r->rq->n_plans ? r->rq->plans[i] : r->origins[i - r->rq->n_plans]->plan;
+        for (size_t k = 0; p && k < p->n_jobs; k++)
+            if (p->jobs[k].concurrency.group.s || (p->jobs[k].bb && p->jobs[k].bb->concurrency_group))
+                return true;
+        if (p && p->concurrency.group.s)
+            return true;
+    }
+    return false;
 }
 
 int run_new(struct run **ret, const struct run_request *rq, struct diags *d, struct err *e) {
@@ -315,6 +336,12 @@ int run_execute(struct run *r, struct run_result *ret, struct err *e) {
     if (rq->store && (x = lease_new(rq->store, "run", &r->lease, e)) < 0)
         return x;
     loop_io(r->loop, r->cancel_fd, EPOLLIN, on_cancel, r);
+    _cleanup_close_ int groups = -1;
+    if (rq->store && has_groups(r)) {
+        if ((groups = conc_watch(rq->store, e)) < 0)
+            return groups;
+        loop_io(r->loop, groups, EPOLLIN, on_groups, r);
+    }
     if ((x = pthread_create(&r->loop_thread, NULL, loop_main, r->loop)))
         return err_errno(e, -x, "thread");
     const char *title = r->n_top ? r->flows[0]->title : "";

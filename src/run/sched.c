@@ -7,7 +7,9 @@
  * A leg with steps has a thread of its own (its work blocks) and counts against the limit; a leg
  * that calls a workflow has none. A job thus starts as soon as its own needs allow, whatever other
  * jobs do. */
+#include "run/conc.h"
 #include "run/contexts.h"
+#include "run/groups.h"
 #include "run/matrix.h"
 
 #include <sys/eventfd.h>
@@ -49,7 +51,7 @@ static void leg_cancel(struct leg *leg, int how) {
 
 static bool flow_cancelled(const struct flow *f) {
     for (; f; f = f->caller)
-        if (f->leg && atomic_load(&f->leg->cancel))
+        if (f->cancelled || (f->leg && atomic_load(&f->leg->cancel)))
             return true;
     return false;
 }
@@ -114,6 +116,8 @@ static void leg_over(struct leg *leg, enum outcome o, const char *why) {
     if (why && !leg->reason)
         leg->reason = xstrdup(why);
     leg->state = LEG_DONE;
+    conc_free(leg->conc);
+    leg->conc = NULL;
     emit_leg(leg, EV_JOB_END, &(struct event){.outcome = o, .detail = leg->reason});
 }
 
@@ -194,6 +198,11 @@ static void decide(struct job *j) {
     ctx_init(&c, &a);
     ctx_job(&c, j);
     c.cancelled = cancelled(j);
+    if (j->flow->never) {
+        err_set(&e, ERR_CANCELLED, -ECANCELED, "%s", j->flow->never);
+        job_single(j, j->selected ? OUT_CANCELLED : OUT_SKIPPED, &e);
+        return;
+    }
     if (!j->selected) {
         job_single(j, OUT_SKIPPED, NULL);
         return;
@@ -350,7 +359,17 @@ static bool start_legs(struct job *j) {
         }
         if ((j->max_parallel && j->running >= j->max_parallel) || (!j->pj->call && r->running >= r->limit))
             break;
+        char *over = NULL;
+        enum group_state g = group_leg(leg, &over);
+        if (g == GROUP_WAIT)
+            continue;
         moved = true;
+        if (g == GROUP_OVER) {
+            leg->reason = over;
+            emit_leg(leg, EV_ANNOTATION, &(struct event){.level = LEVEL_ERROR, .text = sv_from(over)});
+            leg_over(leg, OUT_CANCELLED, NULL);
+            continue;
+        }
         j->running++;
         if (j->pj->call) {
             start_call(leg);
@@ -385,8 +404,12 @@ static void finish_leg(struct leg *leg) {
         r->host_failed = true;
     if (leg->outcome == OUT_NONE)
         leg->outcome = OUT_FAILURE; /* unknown is a failure */
+    if (leg->outcome == OUT_CANCELLED && leg->cancel_why && !leg->reason)
+        leg->reason = xstrdup(leg->cancel_why);
     leg->result = leg->outcome == OUT_FAILURE && leg->continue_on_error ? OUT_SUCCESS : leg->outcome;
     leg->state = LEG_DONE;
+    conc_free(leg->conc);
+    leg->conc = NULL;
     /* Matrix legs share the job's outputs: the last one to finish wins. */
     if (leg->outputs) {
         struct value *o = val_object(&r->arena);
@@ -470,6 +493,8 @@ static bool finish_flow(struct flow *f) {
     }
     f->result = o == OUT_NONE ? OUT_SKIPPED : o;
     f->done = true;
+    conc_free(f->conc);
+    f->conc = NULL;
     if (f->leg && f->leg->state == LEG_RUNNING) {
         f->leg->outcome = f->result;
         call_outputs(f);
@@ -498,6 +523,41 @@ static bool step_job(struct job *j) {
     return finish_job(j) || moved;
 }
 
+/* False while it waits for its concurrency group. */
+static bool flow_may_go(struct flow *f) {
+    char *over = NULL;
+    if (f->never || f->conc_go || atomic_load(&f->run->cancel) || flow_cancelled(f))
+        return true;
+    enum group_state g = group_flow(f, &over);
+    if (g == GROUP_OVER) {
+        f->never = arena_strdup(&f->run->arena, over);
+        free(over);
+    }
+    return g != GROUP_WAIT;
+}
+
+static void cancel_one(struct leg *leg, const char *why) {
+    if (!leg->cancel_why)
+        leg->cancel_why = xstrdup(why);
+    emit_leg(leg, EV_ANNOTATION, &(struct event){.level = LEVEL_ERROR, .text = sv_from(why)});
+    leg_cancel(leg, 1);
+}
+
+static void cancel_flow(struct flow *f, const char *why) {
+    f->cancelled = true;
+    for (size_t k = 0; k < f->n_jobs; k++)
+        for (size_t l = 0; l < f->jobs[k].n_legs; l++)
+            if (f->jobs[k].legs[l]->state < LEG_FINISHED)
+                cancel_one(f->jobs[k].legs[l], why);
+}
+
+void sched_groups(struct run *r) {
+    pthread_mutex_lock(&r->mu);
+    groups_look(r, cancel_flow, cancel_one);
+    pthread_cond_broadcast(&r->cond);
+    pthread_mutex_unlock(&r->mu);
+}
+
 void sched_run(struct run *r) {
     pthread_mutex_lock(&r->mu);
     for (;;) {
@@ -506,6 +566,10 @@ void sched_run(struct run *r) {
             struct flow *f = r->flows[i];
             if (f->done)
                 continue;
+            if (!flow_may_go(f)) {
+                done = false;
+                continue;
+            }
             for (size_t k = 0; k < f->n_jobs; k++)
                 moved |= step_job(&f->jobs[k]);
             moved |= finish_flow(f);
@@ -603,9 +667,11 @@ int flow_new(struct run *r, const struct plan *plan, const struct origin *origin
 
 static void leg_free(struct leg *leg) {
     arena_done(&leg->arena);
+    conc_free(leg->conc);
     fd_close(leg->cancel_fd);
     free(leg->name);
     free(leg->reason);
+    free(leg->cancel_why);
     free(leg);
 }
 
@@ -619,6 +685,7 @@ void flow_free(struct flow *f) {
         free(f->jobs[i].needs);
     }
     free(f->jobs);
+    conc_free(f->conc);
     free(f->prefix);
     strv_done(&f->secrets);
     free(f);

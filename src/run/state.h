@@ -53,6 +53,9 @@ struct leg {
     pthread_t thread;
     bool has_thread;
     struct flow *sub;            /* the called workflow */
+    struct conc *conc;           /* its claim on a concurrency group, or NULL */
+    bool conc_asked;
+    char *cancel_why;            /* of a cancel that is not the run's, or NULL */
     uint64_t started_ns;
 };
 enum job_state { JOB_WAIT, JOB_LEGS, JOB_DONE };
@@ -88,6 +91,10 @@ struct flow {
     size_t n_jobs;
     bool done;
     enum outcome result;
+    struct conc *conc;           /* its claim on a concurrency group, or NULL */
+    bool conc_asked, conc_go;
+    bool cancelled;              /* alone, not with the run: its group is wanted by a newer one */
+    const char *never;           /* why it never started, or NULL */
 };
 
 typedef void (*leg_body_fn)(struct leg *leg);
@@ -134,6 +141,7 @@ void flow_free(struct flow *f);
 /* Runs all flows to their end with r->body for each leg. */
 void sched_run(struct run *r);
 void sched_cancel(struct run *r);  /* from the loop's thread */
+void sched_groups(struct run *r);  /* the same: claims on concurrency groups came or went */
 void leg_fail(struct leg *leg, enum outcome o, const char *fmt, ...) _printf_(3, 4);
 
 /* job.c: the body of a leg that has steps. */

@@ -136,7 +136,6 @@ def test_services_on_localhost(root, tmp_path, standins):
             - step:
                 name: S
                 services: [store]
-                concurrency-group: deploys
                 script:
                   - |
                     python3 - <<END
@@ -152,4 +151,3 @@ def test_services_on_localhost(root, tmp_path, standins):
                     END
         """)
     assert outcomes(r) == {"S": "success"}
-    assert any("concurrency-group deploys" in n for n in notes(r))
