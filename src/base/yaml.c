@@ -222,7 +222,9 @@ static void on_alias(struct reader *r, yaml_event_t *ev) {
     const char *name = (const char *)ev->data.alias.anchor;
     const struct anchor *a = map_gets(&r->anchors, name);
     if (!a) {
-        fail(r, at, "yaml", NULL, "there is no anchor of this name before it");
+        r->failed = true;
+        diags_add(r->d, DIAG_ERROR, at, "yaml", "an anchor stands before its aliases",
+                  "Unknown anchor '%s'", name);
         return;
     }
     if (a->open) {

@@ -80,7 +80,7 @@ static const struct plan *read_called(struct called *c, struct called_file *f, c
 static const struct plan *load_local(struct called *c, const struct plan *from,
                                      const struct text *uses, struct diags *d) {
     _cleanup_free_ char *dir = repository_of(c, from->file);
-    _cleanup_free_ char *in_repo = path_join(dir, uses->s), *from_dir = path_dir(from->file);
+    _cleanup_free_ char *in_repo = path_join(dir, uses->s + 2), *from_dir = path_dir(from->file);
     _cleanup_free_ char *beside = path_join(from_dir, path_base(uses->s));
     char *const places[] = {in_repo, beside};
     for (size_t i = 0; i < ELEMENTS(places); i++) {
@@ -99,7 +99,7 @@ const struct plan *called_load(void *arg, const struct plan *from, const struct 
                                struct diags *d) {
     struct called *c = arg;
     struct sv rest = {uses->s, uses->n}, path, owner, repo;
-    if (sv_starts(rest, "./"))
+    if (sv_starts(rest, "./") || sv_starts(rest, "$/"))
         return load_local(c, from, uses, d);
     const struct called_file *f = known(c, uses->s);
     if (f)

@@ -287,7 +287,8 @@ static int check_all(const struct strv *names, int format, struct called *called
         res.files[i].text = one.text;
         diags_done(&one.diags);
     }
-    for (size_t i = 0; i < res.n; i++)
+    /* Machines get the order in which GitHub finds things, people that of the file. */
+    for (size_t i = 0; i < res.n && format != FORMAT_JSON; i++)
         diags_sort(&res.files[i].diags);
     _cleanup_buf_ struct buf out = BUF_MAX(1u << 30);
     if (r >= 0 && format == FORMAT_JSON)

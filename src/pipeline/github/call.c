@@ -15,7 +15,8 @@ static const char *const scopes[] = {"actions",       "checks",
                                      "statuses",      "security-events",
                                      "id-token",      "artifact-metadata",
                                      "attestations",  "copilot-requests",
-                                     "models",        "vulnerability-alerts"};
+                                     "models",        "vulnerability-alerts",
+                                     "code-quality",  "drives"};
 enum { N_SCOPES = ELEMENTS(scopes), N_LISTED = 13 };
 
 struct allowed {

@@ -56,26 +56,13 @@ static struct sv id_stem(struct arena *a, const struct plan_step *s) {
     case STEP_USES:
         break;
     }
-    struct sv uses = {s->uses.s, s->uses.n}, head;
+    struct sv uses = {s->uses.s, s->uses.n};
     if (sv_starts(uses, "docker://"))
         return sv_sub(uses, 9, uses.n);
-    if (sv_starts(uses, "./") || sv_starts(uses, ".\\"))
+    if (sv_starts(uses, "./") || sv_starts(uses, ".\\") || sv_starts(uses, "$/"))
         return SV("self");
-    struct sv owner = SV_NULL, repo = SV_NULL, path;
-    ssize_t at = sv_chr(uses, '@');
-    if (at < 0 || (size_t)at + 1 == uses.n ||
-        sv_chr(sv_sub(uses, (size_t)at + 1, uses.n), '@') >= 0)
-        return SV("run");
-    path = sv_sub(uses, 0, (size_t)at);
-    while (sv_split(&path, '/', &head)) {
-        if (!head.n)
-            continue;
-        if (!owner.p)
-            owner = head;
-        else if (!repo.p)
-            repo = head;
-    }
-    if (!repo.p)
+    struct sv owner, repo;
+    if (!uses_repository(uses, &owner, &repo))
         return SV("run");
     return sv_from(arena_printf(a, SV_FMT "/" SV_FMT, SV_ARG(owner), SV_ARG(repo)));
 }
@@ -134,9 +121,27 @@ static void set_kind(struct reader *r, struct plan_step *s) {
     if (s->kind == STEP_CANCEL)
         s->targets = (struct text_list){.items = &s->cancel, .n = 1};
     if (s->kind == STEP_WAIT_ALL && streq(s->wait_all.s, "false"))
-        read_error(r, s->wait_all.at, "value", "The value of 'wait-all' must be true or omitted");
+        read_error(r, s->wait_all.at, "wait", "The value of 'wait-all' must be true or omitted");
     if (s->run.n > MAX_TEXT)
         read_error(r, s->run.at, "limit", "Exceeded max expression length %d", MAX_TEXT);
+}
+
+/* Only plain steps run side by side. */
+static void check_child(struct reader *r, const struct plan_step *s,
+                        const struct yaml_node *group) {
+    struct span at = group ? group->at : s->at;
+    static const char *const words[] = {[STEP_WAIT] = "wait",
+                                        [STEP_WAIT_ALL] = "wait-all",
+                                        [STEP_CANCEL] = "cancel"};
+    if (s->background)
+        read_error(r, at, "parallel",
+                   "'background' is not allowed inside a parallel block. Steps in a parallel block "
+                   "are automatically run as background steps.");
+    if (s->kind == STEP_PARALLEL)
+        read_error(r, at, "parallel", "Nested 'parallel' blocks are not allowed.");
+    else if (s->kind < ELEMENTS(words) && words[s->kind])
+        read_error(r, at, "parallel", "'%s' is not allowed inside a parallel block.",
+                   words[s->kind]);
 }
 
 static void name_steps(struct reader *r, struct plan_step *steps, size_t n,
@@ -149,9 +154,12 @@ static void name_steps(struct reader *r, struct plan_step *steps, size_t n,
             check_id(r, s->id, step_key(node, "id")->at, known);
         for (size_t k = 0; k < s->targets.n; k++)
             check_target(r, s, s->targets.items[k], known);
+        check_step_uses(r, &s->uses);
         if (s->children)
             name_steps(r, s->children, s->n_children, node ? yaml_get(node, "parallel") : NULL,
                        known);
+        for (size_t k = 0; k < s->n_children; k++)
+            check_child(r, &s->children[k], node);
     }
 }
 
@@ -165,87 +173,19 @@ static void generate_ids(struct reader *r, struct plan_step *steps, size_t n, st
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
-static void check_runner_group(struct reader *r, const struct text *t) {
-    if (!t->s || t->expr)
-        return;
-    const char *slash = strchr(t->s, '/');
-    if (!slash)
-        return;
-    struct sv prefix = {t->s, (size_t)(slash - t->s)};
-    bool known = sv_eqs(prefix, "org") || sv_eqs(prefix, "organization") || sv_eqs(prefix, "ent") ||
-                 sv_eqs(prefix, "enterprise");
-    if (strchr(slash + 1, '/') || !known)
-        read_error(r, t->at, "value",
-                   "Invalid runs-on group name '%s'. Please use 'organization/' or 'enterprise/' "
-                   "prefix to target a single runner group.",
-                   t->s);
-    else if (!slash[1])
-        read_error(r, t->at, "value", "Invalid runs-on group name '%s'.", t->s);
-}
-
-static bool any_expr(const struct yaml_node *n) {
-    if (n->kind == YAML_SCALAR)
-        return sv_find(n->text, SV("${{")) >= 0;
-    for (size_t i = 0; i < n->n; i++)
-        if (any_expr(n->items[i]))
-            return true;
-    return false;
-}
-
-static void check_container(struct reader *r, const struct plan_container *c,
-                            const struct yaml_node *n) {
-    if (n && n->kind == YAML_MAP && !c->image.s && !any_expr(n))
-        read_error(r, n->at, "value", "Container image cannot be empty");
-}
-
-static void check_matrix(struct reader *r, const struct yaml_node *matrix) {
-    if (!matrix || matrix->kind != YAML_MAP)
-        return;
-    for (size_t i = 0; i < matrix->n; i++) {
-        const struct yaml_node *v = matrix->items[i];
-        bool filter = yaml_is(matrix->keys[i], "include") || yaml_is(matrix->keys[i], "exclude");
-        if (!filter && v->kind == YAML_SEQ && v->n == 0)
-            read_error(r, v->at, "value", "Matrix vector '" SV_FMT "' does not contain any values",
-                       SV_ARG(matrix->keys[i]->text));
-    }
-}
-
-/* ./.github/workflows/FILE or OWNER/REPO/.github/workflows/FILE@REF */
-static void check_uses(struct reader *r, const struct text *t) {
-    struct sv uses = {t->s, t->n}, owner, repo;
-    const char *why = NULL;
-    ssize_t at = sv_chr(uses, '@');
-    if (sv_starts(uses, "./")) {
-        if (at >= 0)
-            why = "cannot specify version when calling local workflows";
-        else if (!sv_starts(uses, "./.github/workflows/"))
-            why = "references to workflows must be rooted in '.github/workflows'";
-    } else if (at < 0 || (size_t)at + 1 == uses.n) {
-        why = "no version specified";
-    } else {
-        struct sv path = sv_sub(uses, 0, (size_t)at);
-        if (!sv_split(&path, '/', &owner) || !sv_split(&path, '/', &repo) || !owner.n || !repo.n ||
-            !path.n)
-            why =
-                "references to workflows must be prefixed with format 'owner/repository/' or './'";
-        else if (!sv_starts(path, ".github/workflows/"))
-            why = "references to workflows must be rooted in '.github/workflows'";
-    }
-    if (why)
-        read_error(r, t->at, "call", "invalid value workflow reference: %s", why);
-}
-
 static void finish_job(struct reader *r, struct plan_job *j, const struct yaml_node *node,
                        struct map *known) {
     check_id(r, j->id, j->at, known);
     check_runner_group(r, &j->runs_on_group);
-    check_container(r, &j->container, yaml_get(node, "container"));
+    check_concurrency(r, &j->concurrency);
+    check_snapshot(r, j->snapshot);
+    check_container(r, &j->container, yaml_get(node, "container"), false);
     const struct yaml_node *services = yaml_get(node, "services");
     for (size_t i = 0; i < j->n_services; i++)
-        check_container(r, &j->services[i], yaml_get(services, j->services[i].id));
+        check_container(r, &j->services[i], yaml_get(services, j->services[i].id), true);
     check_matrix(r, j->matrix);
     if (j->calling.uses.s) {
-        check_uses(r, &j->calling.uses);
+        check_call_uses(r, &j->calling.uses);
         j->call = &j->calling;
         struct text *whole = &j->calling.secrets.whole;
         if (whole->s && !whole->expr) {
@@ -324,38 +264,6 @@ static void check_pair(struct reader *r, const struct plan_filter *with,
                    name, name);
 }
 
-static void set_input_type(struct plan_input *in) {
-    static const char *const names[] = {[INPUT_STRING] = "string",
-                                        [INPUT_BOOLEAN] = "boolean",
-                                        [INPUT_NUMBER] = "number",
-                                        [INPUT_CHOICE] = "choice",
-                                        [INPUT_ENVIRONMENT] = "environment"};
-    for (size_t i = 0; in->type_text.s && i < ELEMENTS(names); i++)
-        if (streq(names[i], in->type_text.s))
-            in->type = (enum plan_input_type)i;
-}
-
-static void check_input(struct reader *r, struct plan_input *in, bool call) {
-    set_input_type(in);
-    const struct text *d = &in->dflt;
-    if (!d->s || d->expr)
-        return;
-    bool boolean = streq(d->s, "true") || streq(d->s, "false"), ok = true;
-    if (in->type == INPUT_BOOLEAN)
-        ok = boolean;
-    else if (in->type == INPUT_NUMBER)
-        ok = !isnan(val_parse_number(sv_from(d->s)));
-    if (!ok)
-        read_error(r, d->at, "value", "Unexpected value '%s'", d->s);
-    if (in->type == INPUT_CHOICE && !call) {
-        for (size_t i = 0; i < in->n_options; i++)
-            if (streq(in->options[i], d->s))
-                return;
-        read_error(r, d->at, "value", "Input '%s': the default '%s' is not one of its options",
-                   in->name, d->s);
-    }
-}
-
 static void check_trigger(struct reader *r, struct plan_trigger *t) {
     check_pair(r, &t->branches, &t->branches_ignore, "branches");
     check_pair(r, &t->tags, &t->tags_ignore, "tags");
@@ -367,8 +275,11 @@ static void check_trigger(struct reader *r, struct plan_trigger *t) {
                 "Invalid cron expression. Expected format: '* * * * *' (minute hour day month "
                 "weekday)");
     bool call = streq(t->event, "workflow_call");
+    const struct yaml_node *on = yaml_get(r->plan->root, "on");
+    const struct yaml_node *event = on ? yaml_get(on, t->event) : NULL;
+    const struct yaml_node *inputs = event ? yaml_get(event, "inputs") : NULL;
     for (size_t i = 0; i < t->n_inputs; i++)
-        check_input(r, &t->inputs[i], call);
+        check_input(r, &t->inputs[i], inputs ? yaml_get(inputs, t->inputs[i].name) : NULL, call);
 }
 
 /* The set-up of a mapping that several readers keep: no alternative to `all` in plain text. */
@@ -381,15 +292,27 @@ static void finish_permissions(struct plan_permissions *p) {
 
 void check_plan(struct reader *r) {
     struct plan *p = r->plan;
+    size_t first = r->d->n;
     const struct yaml_node *jobs = yaml_get(p->root, "jobs");
     _cleanup_map_ struct map ids = {.nocase = true};
     finish_permissions(&p->permissions);
+    check_concurrency(r, &p->concurrency);
     for (size_t i = 0; i < p->n_triggers; i++)
         check_trigger(r, &p->triggers[i]);
     for (size_t i = 0; i < p->n_jobs; i++) {
         struct plan_job *j = &p->jobs[i];
         finish_permissions(&j->permissions);
         finish_job(r, j, yaml_get(jobs, j->id), &ids);
+    }
+    /* In the file's order; what concerns all jobs comes last. */
+    for (size_t i = 0; i < r->conditions.n; i++) {
+        const struct diag *x = &r->conditions.items[i];
+        diags_add(r->d, x->level, x->at, x->code, x->hint, "%s", x->msg);
+        r->d->items[r->d->n - 1].focus = x->focus;
+    }
+    if (r->d->n > first) {
+        struct diags found = {.items = r->d->items + first, .n = r->d->n - first};
+        diags_sort(&found);
     }
     if (p->n_jobs)
         check_needs(r, jobs);

@@ -227,6 +227,8 @@ static void not_enough(struct reader *r, const struct mapping *m) {
 }
 
 static void check_required(struct reader *r, const struct mapping *m) {
+    if (r->fatal)
+        return;
     if (m->n_defs > 1) {
         not_enough(r, m);
         return;
@@ -459,6 +461,8 @@ int github_read(const char *file, struct sv text, const struct github_limits *li
         read_value(&r, root, D_WORKFLOW, 0, &top, p);
         if (!r.fatal)
             check_plan(&r);
+        diags_done(&r.conditions);
+
     }
     arena_done(&r.scratch);
     if (d->errors > before && (r.fatal || !p->n_jobs)) {

@@ -10,6 +10,7 @@ struct reader {
     struct arena *a, scratch;
     struct diags *d;
     struct github_limits lim;
+    struct diags conditions; /* found while reading, told with what check.c finds */
     size_t errors;
     bool fatal; /* nothing more can be said about the file */
 };
@@ -34,3 +35,17 @@ struct text scalar_text(const struct scalar *s);
 /* Ids, needs, cycles, containers, filters, …; completes the plan (kinds of steps, generated ids).
  */
 void check_plan(struct reader *r);
+
+/* --- values.c: values that are more than their type ------------------------------------------- */
+void check_runner_group(struct reader *r, const struct text *t);
+void check_container(struct reader *r, const struct plan_container *c, const struct yaml_node *n,
+                     bool service);
+void check_matrix(struct reader *r, const struct yaml_node *matrix);
+void check_concurrency(struct reader *r, const struct plan_concurrency *c);
+void check_snapshot(struct reader *r, const struct yaml_node *n);
+void check_call_uses(struct reader *r, const struct text *t);
+void check_step_uses(struct reader *r, const struct text *t);
+/* n: the input's mapping, or NULL. Also sets in->type. */
+void check_input(struct reader *r, struct plan_input *in, const struct yaml_node *n, bool call);
+/* Owner and repository of "owner/repo[/path]@ref"; false when it is not of that form. */
+bool uses_repository(struct sv uses, struct sv *ret_owner, struct sv *ret_repo);

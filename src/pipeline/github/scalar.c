@@ -59,12 +59,14 @@ static struct span place_in(const struct yaml_node *n, size_t from, size_t to) {
     return s;
 }
 
-static void expr_failed(struct reader *r, const struct yaml_node *n, size_t offset, size_t length,
+static void expr_failed(struct reader *r, struct diags *d, const struct yaml_node *n,
+                        const char *code, size_t offset, size_t length,
                         const struct expr_error *xe) {
     size_t at = offset + xe->offset, len = xe->length ? xe->length : length;
-    read_error(r, n->at, "expression", "%s", xe->msg);
-    if (r->d->n)
-        r->d->items[r->d->n - 1].focus = place_in(n, at, at + len);
+    r->errors++;
+    diags_add(d, DIAG_ERROR, n->at, code, NULL, "%s", xe->msg);
+    if (d->n)
+        d->items[d->n - 1].focus = place_in(n, at, at + len);
 }
 
 struct expr_walk {
@@ -106,7 +108,7 @@ static int check_one(void *arg, struct sv x, size_t offset) {
     struct expr_error xe = {0};
     list_names(w->names, &lists);
     if (expr_parse(&w->r->scratch, x, &lists.names, &w->last, &xe) < 0) {
-        expr_failed(w->r, w->node, offset, x.n, &xe);
+        expr_failed(w->r, w->r->d, w->node, "expression", offset, x.n, &xe);
         w->failed = true;
     }
     return 0;
@@ -119,7 +121,7 @@ static bool check_exprs(struct reader *r, struct scalar *s, unsigned names) {
     if (template_each(s->s, check_one, &w, &xe) < 0) {
         xe.offset = 0;
         xe.length = s->s.n;
-        expr_failed(r, s->node, 0, s->s.n, &xe);
+        expr_failed(r, r->d, s->node, "expression", 0, s->s.n, &xe);
         return false;
     }
     if (w.failed)
@@ -263,7 +265,7 @@ void scalar_condition(struct reader *r, const struct scalar *s, unsigned names) 
     struct expr *parsed;
     list_names(names, &lists);
     if (expr_parse(&r->scratch, x, &lists.names, &parsed, &xe) < 0)
-        expr_failed(r, s->node, (size_t)(x.p - s->s.p), x.n, &xe);
+        expr_failed(r, &r->conditions, s->node, "condition", (size_t)(x.p - s->s.p), x.n, &xe);
 }
 
 struct text scalar_text(const struct scalar *s) {
