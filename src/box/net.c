@@ -330,6 +330,18 @@ int net_expose_host(struct box_net *n, uint16_t host_port, bool localhost_too, s
     return r < 0 ? lost(r, e, "make a port of the host reachable") : 0;
 }
 
+int net_listen(struct box_net *n, uint16_t *ret_port, struct err *e) {
+    struct box_rep m;
+    int fd = -1;
+    int r = ask(n, NET_LISTEN, NULL, NULL, NULL, NULL, -1, &m, &fd);
+    if (r <= 0 || fd < 0) {
+        fd_close(fd);
+        return lost(r < 0 ? r : -EBADMSG, e, "listen in the job's network");
+    }
+    *ret_port = (uint16_t)r;
+    return fd;
+}
+
 /* The socket is the host's, made here; the network's process carries what comes. */
 static int host_socket(const char *host_ip, uint16_t *port, bool udp) {
     struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(*port)};

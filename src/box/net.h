@@ -26,6 +26,9 @@ const char *net_mode_name(const struct box_net *n);
  * 127.0.0.1 as well. Proxies on the host's loopback that the environment names are done so. */
 const char *net_gateway(const struct box_net *n);
 int net_expose_host(struct box_net *n, uint16_t host_port, bool localhost_too, struct err *e);
+/* A listening TCP socket on the job's own address (net_gateway) at a free port, made in the job's
+ * namespace and served by the caller: every box of the network reaches it, the host does not. */
+int net_listen(struct box_net *n, uint16_t *ret_port, struct err *e);
 /* Publishes: job localhost:port -> ip:target. port 0 = any free one, given back. proto "tcp"/"udp".
  */
 int net_publish(struct box_net *n, const char *ip, uint16_t target, uint16_t *port,

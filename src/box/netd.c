@@ -500,6 +500,12 @@ static int listen_at(uint32_t addr, uint16_t port) {
     return fd;
 }
 
+static int port_of(int fd) {
+    struct sockaddr_in a = {0};
+    socklen_t len = sizeof a;
+    return getsockname(fd, (struct sockaddr *)&a, &len) < 0 ? 0 : ntohs(a.sin_port);
+}
+
 static int expose(struct netd *d, uint16_t host_port, bool localhost_too) {
     uint32_t addrs[2] = {d->net | 100, INADDR_LOOPBACK};
     for (size_t i = 0; i < MAX_PUBLISHED; i++)
@@ -558,6 +564,14 @@ static void handle(struct netd *d, struct request *q) {
         r = fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         if (r < 0)
             r = -errno;
+        break;
+    case NET_LISTEN:
+        r = fd = listen_at(d->net | 100, 0);
+        if (fd >= 0) {
+            reply_send(q->fds[0], BOX_DONE, port_of(fd), 0, ip, fd);
+            close(fd);
+            return;
+        }
         break;
     case NET_EXPOSE:
         r = expose(d, (uint16_t)q->h.num[0], q->h.num[1]);

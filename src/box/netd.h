@@ -12,6 +12,7 @@ enum net_req_kind {
     NET_HOSTS,      /* gives a detached mount of the hosts file */
     NET_EXPOSE,     /* num[0] = port on the host's loopback, reachable on the gateway address under
                        the same port, num[1] = 1: on the job's localhost too */
+    NET_LISTEN,     /* gives a listening TCP socket on the job's own address; its port as value */
 };
 /* The helper's argv: net MODE SLIRP|PASTA-PROGRAM. fds: 3 requests, 4 ready pipe (slirp started by
  * the main process, as root) or nothing. Its first message: BOX_READY with the namespace, text

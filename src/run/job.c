@@ -8,6 +8,7 @@
 #include "run/copts.h"
 #include "run/dlcache.h"
 #include "run/place.h"
+#include "run/results.h"
 
 #include "base/hostenv.h"
 #include "core/fs.h"
@@ -485,6 +486,7 @@ void job_teardown(struct jobx *x) {
         free(l);
     }
     host_end(x);
+    results_stop(x);
     engine_free(x->engine);
     if (x->net)
         net_end(x->net);

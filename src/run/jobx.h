@@ -79,6 +79,7 @@ struct jobx {
     struct volume *volumes;     /* of the job's container: volumes.c */
     size_t n_volumes;
     bool commands_echo;
+    struct results *results;    /* results.h: started by the first action that needs it */
     char last_code[12];         /* Bitbucket: of the script, for its after-script */
 };
 
