@@ -7,6 +7,7 @@
  * word. An interpreter of the image gets a folder of links. */
 #include "core/fs.h"
 #include "run/place.h"
+#include "run/stepx.h"
 #include "run/pyfind.h"
 
 #define DEFAULT_SOURCE "https://github.com/astral-sh/python-build-standalone/releases"
@@ -319,6 +320,11 @@ static int from_file(struct setup *su, const char *file, bool must, struct strv 
     return 0;
 }
 
+/* The problem matcher that the action sets: the place of a traceback, and what was raised. */
+static const char *const tracebacks =
+    "{\"problemMatcher\":[{\"owner\":\"python\",\"pattern\":[{\"regexp\":\"^\\\\s*File\\\\s\\\"(.*)\\\",\\\\sline\\\\s(\\\\d+),\\\\sin\\\\s(.*)$\","
+    "\"file\":1,\"line\":2},{\"regexp\":\"^\\\\s*raise\\\\s(.*)\\\\(\\\\'(.*)\\\\'\\\\)$\",\"message\":2}]}]}";
+
 int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e) {
     struct setup su = {.x = x, .s = s, .allow_pre = with_bool(with, "allow-prereleases", false),
                        .update_env = with_bool(with, "update-environment", true), .looked = BUF_SMALL};
@@ -346,6 +352,8 @@ int action_setup_python(struct jobx *x, struct step *s, const struct value *with
             jobx_note(x, LEVEL_WARNING, "cache: %s is not kept yet; pip's downloads are", cache);
         val_set_str(x->a, s->outputs, "cache-hit", "false");
     }
+    if (r >= 0)
+        step_matchers_text(x, sv_from(tracebacks));
     buf_done(&su.looked);
     return r;
 }

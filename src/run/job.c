@@ -7,6 +7,7 @@
  * that id. The workspace in it is empty until a checkout covers it. */
 #include "run/copts.h"
 #include "run/dlcache.h"
+#include "run/matchers.h"
 #include "run/place.h"
 #include "run/results.h"
 
@@ -494,6 +495,7 @@ void job_teardown(struct jobx *x) {
         box_destroy(x->box);
     image_free(x->image);
     output_free(x->out);
+    matchers_free(x->matchers);
     fd_close(x->out_r);
     fd_close(x->out_w);
     fd_close(x->temp_fd);

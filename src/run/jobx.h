@@ -80,6 +80,7 @@ struct jobx {
     size_t n_volumes;
     bool commands_echo;
     struct results *results;    /* results.h: started by the first action that needs it */
+    struct matchers *matchers;  /* problem matchers, or NULL */
     char last_code[12];         /* Bitbucket: of the script, for its after-script */
 };
 

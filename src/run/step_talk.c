@@ -40,6 +40,7 @@ void jobx_say(struct jobx *x, const char *fmt, ...) {
 
 void step_text(void *arg, struct sv lines) {
     jobx_emit(arg, &(struct event){.kind = EV_OUTPUT, .text = lines, .stream = 1});
+    step_match(arg, lines);
 }
 
 /* --- workflow commands --------------------------------------------------------------------- */
@@ -144,7 +145,7 @@ bool step_command(void *arg, const struct wcommand *c, struct sv line) {
         else if (sv_ieqs(c->name, "add-path") && c->data.n)
             strv_addn(&x->path, c->data.p, c->data.n);
     } else if (sv_ieqs(c->name, "add-matcher") || sv_ieqs(c->name, "remove-matcher")) {
-        /* Problem matchers are accepted; their annotations are not made yet. */
+        step_matchers_command(x, c);
     } else
         return false;
     if (x->commands_echo)

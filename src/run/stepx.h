@@ -22,3 +22,10 @@ void step_files_take(struct jobx *x, const char *key);
 int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct value *own, double minutes, struct err *e);
 /* The outcome of a process that has ended so; says why when it is none of success. */
 void step_conclude(struct jobx *x, struct step *s, int code, enum exec_end end, double minutes);
+
+/* --- step_match.c ---------------------------------------------------------------------------- */
+void step_matchers_command(struct jobx *x, const struct wcommand *c);
+/* Adds the problem matchers of a document, as an action of ours does. */
+void step_matchers_text(struct jobx *x, struct sv json);
+/* Holds them against lines that were printed. */
+void step_match(struct jobx *x, struct sv lines);

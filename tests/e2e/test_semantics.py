@@ -1,0 +1,57 @@
+"""What a workflow's keys and a step's words mean: matchers, environments, permissions, status functions, summaries."""
+import json
+
+import pytest
+
+from test_run import events, outcome, outputs, run
+
+
+def notes(r):
+    return [e["text"] for e in events(r) if e["event"] == "note"]
+
+
+def annotations(r, level="error"):
+    return [e for e in events(r) if e["event"] == "annotation" and e["level"] == level]
+
+
+MATCHER = """{"problemMatcher": [{"owner": "lint", "severity": "warning",
+  "pattern": [{"regexp": "^(.+):(\\\\d+): (.+)$", "file": 1, "line": 2, "message": 3}]}]}"""
+
+
+def test_problem_matchers(sl, place, runner):
+    r = run(sl, place, r"""
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+              - run: |
+                  echo 'early.py:1: not yet'
+                  echo "::add-matcher::lint.json"
+                  printf '\033[1mapp/views.py\033[0m:7: unused import\n'
+              - run: |
+                  echo '../outside.py:2: somewhere else'
+                  echo '::remove-matcher owner=lint::'
+                  echo 'late.py:1: no more'
+              - run: echo "::add-matcher::missing.json"
+        """, files={"lint.json": MATCHER})
+    found = annotations(r, "warning")
+    assert [(e["text"], e.get("file"), e.get("line"), e["step"]) for e in found] == [
+        ("unused import", "app/views.py", 7, 2), ("somewhere else", None, None, 3)]
+    assert any("missing.json" in n for n in notes(r))
+
+
+def test_setup_python_finds_tracebacks(root, tmp_path, runner):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+              - uses: actions/setup-python@v5
+                with: {python-version: 3.x}
+              - run: python boom.py
+        """, files={"boom.py": "def f():\n    raise ValueError('boom')\nf()\n"}, check=1)
+    assert [(e["text"], e["file"], e["line"]) for e in annotations(r) if e["text"] == "boom"] == [("boom", "boom.py", 2)]
