@@ -98,13 +98,19 @@ static int mount_prefix(struct setup *su, const struct py_prefix *p, const char 
     return box_mount(x->box, &m, e);
 }
 
-/* Scripts that name the prefix's old place, and the names that a step expects. */
+/* Scripts and build settings that name the prefix's old place (virtualenv looks for the shared library
+ * where they say), and the names that a step expects. */
 static const char mend[] =
     "cd \"$2/bin\"\n"
     "for f in *; do if [ -f \"$f\" ] && [ ! -L \"$f\" ]; then\n"
     "  read -r l < \"$f\" 2>/dev/null || continue\n"
     "  case $l in '#!'*\"$1\"*) sed -i \"1s|$1|$2|\" \"$f\";; esac\n"
     "fi; done 2>/dev/null\n"
+    "for d in ../lib/python3*/_sysconfigdata*.py; do [ -f \"$d\" ] || continue\n"
+    "  old=$(sed -n \"s|.*'prefix': '\\(/[^']*\\)'.*|\\1|p\" \"$d\" | head -1)\n"
+    "  [ -n \"$old\" ] && [ \"$old\" != \"$2\" ] && [ \"$old\" != /usr ] || continue\n"
+    "  sed -i \"s|$old/|$2/|g; s|$old\\(['\\\"[:space:]:]\\)|$2\\1|g; s|$old\\$|$2|\" \"$d\" \"${d%/*}\"/config-*/Makefile ../lib/pkgconfig/*.pc *-config 2>/dev/null || :\n"
+    "done\n"
     "[ -e python3 ] || for f in python3.*; do case $f in *-config|*m) ;; *) ln -s \"$f\" python3; break;; esac; done\n"
     "[ -e python ] || ln -s python3 python\n"
     "[ -e pip ] || [ ! -e pip3 ] || ln -s pip3 pip\n";

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -289,6 +290,29 @@ def test_setup_python(sl, place, runner):
                   test -n "${{ steps.py.outputs.python-version }}"; test -n "$pythonLocation"
         """)
     assert outcome(r, "j") == "success"
+
+
+def test_a_python_of_this_machine_is_moved_whole(root, tmp_path, runner):
+    """Its build settings name the new place too: virtualenv looks there for the shared library."""
+    old = tmp_path / "pyenv/versions/3.11.99"
+    (old / "bin").mkdir(parents=True)
+    shutil.copy("/usr/bin/python3.11", old / "bin/python3.11")
+    (old / "bin/python3").symlink_to("python3.11")
+    shutil.copytree("/usr/lib/python3.11", old / "lib/python3.11", ignore=shutil.ignore_patterns("test", "__pycache__", "*-packages"))
+    for data in (old / "lib/python3.11").glob("_sysconfigdata*.py"):
+        if not data.is_symlink():
+            text = re.sub(r"'(prefix|exec_prefix)': '/usr'", rf"'\1': '{old}'", data.read_text())
+            data.write_text(re.sub(r"'LIBDIR': '[^']*'", f"'LIBDIR': '{old}/lib'", text))
+            assert f"'prefix': '{old}'" in data.read_text()
+    run(root, tmp_path / "r", """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - {uses: actions/setup-python@v6, with: {python-version: 3.11.99}}
+              - run: python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))' | tee lib; test "$(cat lib)" = "$pythonLocation/lib"
+        """, env={"PYENV_ROOT": str(tmp_path / "pyenv")})
 
 
 def test_a_python_that_is_nowhere_is_named(root, tmp_path, runner):
