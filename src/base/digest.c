@@ -113,15 +113,46 @@ int digest_of_fd(int fd, char out[DIGEST_LEN + 1], uint64_t *ret_size) {
     return 0;
 }
 
-bool digest_valid(struct sv s) {
-    if (s.n != DIGEST_LEN || memcmp(s.p, "sha256:", 7) != 0)
+static bool digest_is(struct sv s, const char *prefix, size_t hex) {
+    size_t from = strlen(prefix);
+    if (s.n != from + hex || memcmp(s.p, prefix, from) != 0)
         return false;
-    for (size_t i = 7; i < s.n; i++) {
+    for (size_t i = from; i < s.n; i++) {
         char c = s.p[i];
         if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
             return false;
     }
     return true;
+}
+
+bool digest_valid(struct sv s) { return digest_is(s, "sha256:", 64); }
+
+bool digest_valid_any(struct sv s) { return digest_valid(s) || digest_is(s, "sha512:", 128); }
+
+int digest_of_fd_like(int fd, const char *like, char out[DIGEST_ANY_LEN + 1]) {
+    enum { BLOCK = 256 << 10 };
+    if (digest_valid(sv_from(like)))
+        return digest_of_fd(fd, out, NULL);
+    _cleanup_free_ char *block = xmalloc(BLOCK);
+    uint8_t raw[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    int r = ctx && EVP_DigestInit_ex(ctx, EVP_sha512(), NULL) == 1 ? 0 : -ENOMEM;
+    for (ssize_t n = 1; r == 0 && n != 0;) {
+        n = read(fd, block, BLOCK);
+        if (n < 0)
+            r = errno == EINTR ? 0 : -errno;
+        else
+            must(EVP_DigestUpdate(ctx, block, (size_t)n));
+    }
+    if (r == 0) {
+        must(EVP_DigestFinal_ex(ctx, raw, &len));
+        memcpy(out, "sha512:", 8);
+        for (unsigned i = 0; i < len; i++)
+            snprintf(out + 7 + 2 * i, 3, "%02x", raw[i]);
+    }
+    EVP_MD_CTX_free(ctx);
+    return r;
 }
 
 int digest_any(const char *alg, const void *p, size_t n, uint8_t out[64], size_t *ret_len) {

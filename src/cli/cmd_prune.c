@@ -110,16 +110,6 @@ static unsigned prune_runs(struct store *s, uint64_t keep, bool dry) {
     return gone;
 }
 
-static int parse_days(const char *s, uint64_t *ret) {
-    uint64_t v;
-    size_t n = strlen(s);
-    if (n < 2 || sv_u64(sv_n(s, n - 1), 100000, &v) < 0)
-        return -EINVAL;
-    uint64_t unit = s[n - 1] == 'd' ? 86400 : s[n - 1] == 'h' ? 3600 : s[n - 1] == 'm' ? 60 : 0;
-    *ret = v * unit * 1000000000u;
-    return unit ? 0 : -EINVAL;
-}
-
 int cmd_prune(int argc, char **argv) {
     struct prune_options p = {0};
     const char *older = NULL;
@@ -142,7 +132,7 @@ int cmd_prune(int argc, char **argv) {
     int n, k = opts_begin(&o, argc, argv, &n);
     if (k >= 0)
         return k;
-    if (n > 0 || (older && parse_days(older, &p.older_ns) < 0) || runs < 0) {
+    if (n > 0 || (older && parse_age(older, &p.older_ns) < 0) || runs < 0) {
         err_set(&e, ERR_USER, -EINVAL, n > 0 ? "prune takes no names" : "not an age: %s",
                 older ? older : "");
         return cli_fail(&e);
@@ -157,6 +147,7 @@ int cmd_prune(int argc, char **argv) {
         logs = prune_runs(c.store, (uint64_t)runs, p.dry_run);
         if (!p.dry_run) {
             image_forget_gone(c.store);
+            registry_forget_gone(c.store);
             (void)rec_each(c.store, "cache", NULL, forget_cached, c.store);
             if (p.all)
                 cache_forget_notes(c.store);

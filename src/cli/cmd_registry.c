@@ -26,8 +26,8 @@ static int split_addr(const char *text, char *host, size_t n, uint16_t *port, st
 }
 
 struct serve {
-    const char *addr, *socket, *user, *pass, *cert, *key;
-    bool read_only;
+    const char *addr, *socket, *cert, *key;
+    struct registry_options o;
 };
 
 static int listen_on(const struct serve *o, struct err *e) {
@@ -42,7 +42,7 @@ static int listen_on(const struct serve *o, struct err *e) {
     if (fd >= 0) {
         bool six = strchr(host, ':') != NULL;
         fprintf(stderr, "slipway registry on %s://%s%s%s:%u%s\n", o->cert ? "https" : "http", six ? "[" : "", host[0] ? host : "0.0.0.0",
-                six ? "]" : "", port, o->read_only ? " (read-only)" : "");
+                six ? "]" : "", port, o->o.mirror_of ? " (a mirror)" : o->o.read_only ? " (read-only)" : "");
         fflush(stderr);
     }
     return fd;
@@ -53,10 +53,11 @@ static int serve(const struct serve *o, struct err *e) {
     struct loop *l = NULL;
     struct registry *reg = NULL;
     struct httpd *h = NULL;
-    int r = cli_begin(&c, &(struct cli_ctx_options){.what = "registry", .allow_single_id = true});
+    int r = cli_begin(&c, &(struct cli_ctx_options){.what = "registry", .allow_single_id = true, .no_lease = true});
     if (r >= 0)
         return -r - 1000; /* printed already */
-    struct registry_options ro = {.read_only = o->read_only, .basic_user = o->user, .basic_pass = o->pass};
+    struct registry_options ro = o->o;
+    ro.conf = &c.registry;
     r = loop_new(&l);
     if (r < 0)
         err_errno(e, r, "event loop");
@@ -90,9 +91,13 @@ static int cmd_serve(int argc, char **argv) {
     const struct opt items[] = {
         {0, "addr", OPT_STR, &s.addr, "HOST:PORT", "where to listen (127.0.0.1:5000)"},
         {0, "socket", OPT_STR, &s.socket, "PATH", "listen on a unix socket instead"},
-        {0, "read-only", OPT_FLAG, &s.read_only, NULL, "take no pushes and delete nothing"},
-        {0, "user", OPT_STR, &s.user, "NAME", "ask for this user name (with --password-file)"},
+        {0, "read-only", OPT_FLAG, &s.o.read_only, NULL, "take no pushes and delete nothing"},
+        {0, "mirror-of", OPT_STR, &s.o.mirror_of, "REGISTRY", "fetch what is not here from REGISTRY (docker.io, https://…)"},
+        {0, "max-blob", OPT_SIZE, &s.o.max_blob, "SIZE", "the largest blob that is taken (64g)"},
+        {0, "htpasswd", OPT_STR, &s.o.htpasswd, "FILE", "ask for a user of this file (htpasswd -B makes it)"},
+        {0, "user", OPT_STR, &s.o.basic_user, "NAME", "ask for this user name (with --password-file)"},
         {0, "password-file", OPT_STR, &pass_file, "FILE", "and the password in FILE"},
+        {0, "anonymous-pull", OPT_FLAG, &s.o.anonymous_pull, NULL, "ask only those who want to change something"},
         {0, "tls-cert", OPT_STR, &s.cert, "FILE", "serve https with this certificate (PEM)"},
         {0, "tls-key", OPT_STR, &s.key, "FILE", "and its key"},
     };
@@ -104,8 +109,10 @@ static int cmd_serve(int argc, char **argv) {
         return r;
     struct err e = {0};
     _cleanup_buf_ struct buf pass = BUF_SMALL;
-    if (!s.user != !pass_file || !s.cert != !s.key) {
-        err_set(&e, ERR_USER, -EINVAL, !s.user != !pass_file ? "--user and --password-file belong together" : "--tls-cert and --tls-key belong together");
+    bool half_user = !s.o.basic_user != !pass_file, both = s.o.basic_user && s.o.htpasswd;
+    if (half_user || both || !s.cert != !s.key) {
+        err_set(&e, ERR_USER, -EINVAL, half_user ? "--user and --password-file belong together" : both ? "--user or --htpasswd, not both" :
+                "--tls-cert and --tls-key belong together");
         return cli_fail(&e);
     }
     if (pass_file) {
@@ -113,7 +120,7 @@ static int cmd_serve(int argc, char **argv) {
             return cli_fail(&e);
         while (pass.n && (pass.p[pass.n - 1] == '\n' || pass.p[pass.n - 1] == '\r'))
             pass.p[--pass.n] = 0;
-        s.pass = buf_str(&pass);
+        s.o.basic_pass = buf_str(&pass);
     }
     r = serve(&s, &e);
     return r <= -1000 ? -(r + 1000) : r < 0 ? cli_fail(&e) : 0;
@@ -164,13 +171,78 @@ static int cmd_ls(int argc, char **argv) {
     return r < 0 ? cli_fail(&e) : 0;
 }
 
+static int begin(struct cli_ctx *c) {
+    return cli_begin(c, &(struct cli_ctx_options){.what = "registry", .no_lease = true, .allow_single_id = true});
+}
+
+static int cmd_rm(int argc, char **argv) {
+    const struct opts o = {.usage = "registry rm NAME[:TAG|@DIGEST]…",
+                           .about = "Removes tags, manifests or whole repositories from the embedded registry. slipway prune frees their space."};
+    struct cli_ctx c;
+    struct err e = {0};
+    int n, r = opts_begin(&o, argc, argv, &n), code = 0;
+    if (r >= 0)
+        return r;
+    if (n < 1) {
+        err_set(&e, ERR_USER, -EINVAL, "registry rm needs a name (slipway registry ls lists them)");
+        return cli_fail(&e);
+    }
+    if ((r = begin(&c)) >= 0)
+        return r;
+    for (int i = 1; i <= n; i++) {
+        _cleanup_strv_ struct strv said = {0};
+        e = (struct err){0};
+        if (registry_remove(c.store, argv[i], &said, &e) < 0)
+            code = cli_fail(&e);
+        for (size_t k = 0; k < said.n; k++)
+            printf("Removed: %s\n", said.v[k]);
+    }
+    cli_close(&c);
+    return code;
+}
+
+static int cmd_gc(int argc, char **argv) {
+    const char *older = "1d";
+    bool dry = false;
+    const struct opt items[] = {
+        {0, "older", OPT_STR, &older, "TIME", "only what was pushed longer ago than this (1d)"},
+        {0, "dry-run", OPT_FLAG, &dry, NULL, "only say what would go"},
+    };
+    const struct opts o = {.usage = "registry gc [options]",
+                           .about = "Removes manifests without a tag that no kept index names and that refer to nothing kept.\n"
+                                    "slipway prune frees their space.", .items = items, .n = ELEMENTS(items)};
+    struct cli_ctx c;
+    struct err e = {0};
+    uint64_t ns;
+    int n, r = opts_begin(&o, argc, argv, &n);
+    if (r >= 0)
+        return r;
+    if (n || parse_age(older, &ns) < 0) {
+        err_set(&e, ERR_USER, -EINVAL, n ? "registry gc takes no names" : "--older wants a time as 7d, 12h or 30m");
+        return cli_fail(&e);
+    }
+    if ((r = begin(&c)) >= 0)
+        return r;
+    _cleanup_strv_ struct strv said = {0};
+    r = registry_untagged(c.store, ns, dry, &said, &e);
+    for (size_t k = 0; k < said.n; k++)
+        printf("%s: %s\n", dry ? "Would remove" : "Removed", said.v[k]);
+    cli_close(&c);
+    return r < 0 ? cli_fail(&e) : 0;
+}
+
 int cmd_registry(int argc, char **argv);
 int cmd_registry(int argc, char **argv) {
     if (argc > 1 && streq(argv[1], "serve"))
         return cmd_serve(argc - 1, argv + 1);
     if (argc > 1 && streq(argv[1], "ls"))
         return cmd_ls(argc - 1, argv + 1);
-    struct opts o = {.usage = "registry serve|ls", .about = "The embedded registry: `serve` serves it, `ls` lists it (each with --help)."};
+    if (argc > 1 && streq(argv[1], "rm"))
+        return cmd_rm(argc - 1, argv + 1);
+    if (argc > 1 && streq(argv[1], "gc"))
+        return cmd_gc(argc - 1, argv + 1);
+    struct opts o = {.usage = "registry serve|ls|rm|gc",
+                     .about = "The embedded registry: `serve` serves it, `ls` lists it, `rm` and `gc` remove from it (each with --help)."};
     int n, r = opts_begin(&o, argc, argv, &n);
     if (r >= 0)
         return r;
@@ -179,6 +251,6 @@ int cmd_registry(int argc, char **argv) {
         err_set(&e, ERR_USER, -EINVAL, "registry %s: no such command", argv[1]);
     else
         err_set(&e, ERR_USER, -EINVAL, "registry: a command is missing");
-    err_hint(&e, -EINVAL, "slipway registry serve, slipway registry ls");
+    err_hint(&e, -EINVAL, "slipway registry serve, ls, rm, gc");
     return cli_fail(&e);
 }

@@ -41,6 +41,16 @@ int parse_size(const char *s, uint64_t *ret) {
     return 0;
 }
 
+int parse_age(const char *s, uint64_t *ret) {
+    uint64_t v;
+    size_t n = strlen(s);
+    if (n < 2 || sv_u64(sv_n(s, n - 1), 100000, &v) < 0)
+        return -EINVAL;
+    uint64_t unit = s[n - 1] == 'd' ? 86400 : s[n - 1] == 'h' ? 3600 : s[n - 1] == 'm' ? 60 : 0;
+    *ret = v * unit * 1000000000u;
+    return unit ? 0 : -EINVAL;
+}
+
 static int set(const struct opt *x, const char *name, const char *value, bool no, struct err *e) {
     char *end;
     switch (x->kind) {

@@ -37,3 +37,5 @@ int opts_parse(const struct opts *o, int argc, char **argv, int *ret_n, struct e
 int opts_begin(const struct opts *o, int argc, char **argv, int *ret_n);
 /* "512m", "2GiB" to bytes. */
 int parse_size(const char *s, uint64_t *ret);
+/* "7d", "12h", "30m" to nanoseconds. */
+int parse_age(const char *s, uint64_t *ret);

@@ -31,6 +31,21 @@ int remote_manifest(struct remote *r, const char *tag_or_digest, struct buf *ret
     return 0;
 }
 
+int remote_blob_size(struct remote *r, const char *digest, uint64_t *ret, struct err *e) {
+    _cleanup_http_ struct http_resp resp = {0};
+    _cleanup_free_ char *url = xasprintf("/v2/%s/blobs/%s", remote_path(r), digest);
+    struct http_req rq = {.method = "HEAD"};
+    int q = remote_do(r, &rq, url, &resp, e);
+    if (q < 0)
+        return q;
+    if (resp.status != 200)
+        return remote_error(r, &resp, e, "blob");
+    const char *length = http_header(&resp, "content-length");
+    if (!length || sv_u64(sv_from(length), INT64_MAX, ret) < 0)
+        return err_set(e, ERR_NET, -EBADMSG, "%s does not say how large %.19s is", remote_host(r), digest);
+    return 0;
+}
+
 struct download {
     struct blob_writer *w;
     uint64_t size;

@@ -13,12 +13,20 @@ static const char *str_of(struct arena *a, const struct json *o, const char *key
     return s ? arena_strdup(a, s) : NULL;
 }
 
-static int read_descriptor(struct arena *a, const struct json *o, struct descriptor *d, struct err *e) {
+struct reading {
+    struct arena *a;
+    bool kept; /* as manifest_parse_kept */
+    struct err *e;
+};
+
+static int read_descriptor(const struct reading *x, const struct json *o, struct descriptor *d) {
+    struct arena *a = x->a;
+    struct err *e = x->e;
     if (!o || o->kind != JSON_OBJECT)
         return bad(e, "a descriptor is missing");
     const struct json *digest = json_get(o, "digest"), *size = json_get(o, "size"), *urls = json_get(o, "urls");
-    if (!digest_valid(json_sv(digest)))
-        return bad(e, "a digest is not sha256");
+    if (!(x->kept ? digest_valid_any : digest_valid)(json_sv(digest)))
+        return bad(e, x->kept ? "a digest is neither sha256 nor sha512" : "a digest is not sha256");
     if (!size || size->kind != JSON_NUMBER || sv_u64(size->text, INT64_MAX, &d->size) < 0)
         return bad(e, "a size is not a number");
     d->digest = arena_strdup(a, json_str(digest, ""));
@@ -27,7 +35,8 @@ static int read_descriptor(struct arena *a, const struct json *o, struct descrip
     d->annotations = json_get(o, "annotations");
     if (!d->media_type)
         d->media_type = "";
-    if (strstr(d->media_type, "foreign") || strstr(d->media_type, "nondistributable") || (urls && urls->kind == JSON_ARRAY && urls->n))
+    d->foreign = strstr(d->media_type, "foreign") || strstr(d->media_type, "nondistributable") || (urls && urls->kind == JSON_ARRAY && urls->n);
+    if (d->foreign && !x->kept)
         return err_set(e, ERR_NET, -ENOTSUP, "the image has a foreign layer (one that is fetched from elsewhere): refused");
     const struct json *p = json_get(o, "platform");
     d->os = str_of(a, p, "os");
@@ -36,22 +45,25 @@ static int read_descriptor(struct arena *a, const struct json *o, struct descrip
     return 0;
 }
 
-static int read_entries(struct arena *a, const struct json *list, size_t max, const char *what, struct manifest *m, struct err *e) {
+static int read_entries(const struct reading *x, const struct json *list, size_t max, const char *what, struct manifest *m) {
+    struct err *e = x->e;
     if (!list || list->kind != JSON_ARRAY)
         return bad(e, what);
     if (list->n > max)
         return err_set(e, ERR_LIMIT, -EFBIG, "the manifest has %zu %s; the limit is %zu", list->n, what, max);
-    m->entries = ARENA_ARRAY(a, struct descriptor, list->n);
+    m->entries = ARENA_ARRAY(x->a, struct descriptor, list->n);
     m->n = list->n;
     for (size_t i = 0; i < list->n; i++) {
-        int r = read_descriptor(a, list->items[i], &m->entries[i], e);
+        int r = read_descriptor(x, list->items[i], &m->entries[i]);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-int manifest_parse(struct arena *a, struct sv text, struct manifest *ret, struct err *e) {
+static int parse(const struct reading *x, struct sv text, struct manifest *ret) {
+    struct arena *a = x->a;
+    struct err *e = x->e;
     struct manifest m = {0};
     struct json *o;
     if (text.n > MANIFEST_MAX)
@@ -66,7 +78,7 @@ int manifest_parse(struct arena *a, struct sv text, struct manifest *ret, struct
     if (json_get_int(o, "schemaVersion", 0) != 2)
         return bad(e, "schemaVersion is not 2");
     const struct json *manifests = json_get(o, "manifests"), *layers = json_get(o, "layers");
-    m.media_type = str_of(a, o, "mediaType");
+    m.media_type = m.said_type = str_of(a, o, "mediaType");
     m.artifact_type = str_of(a, o, "artifactType");
     m.annotations = json_get(o, "annotations");
     if (manifests && layers)
@@ -79,24 +91,32 @@ int manifest_parse(struct arena *a, struct sv text, struct manifest *ret, struct
         m.kind = MANIFEST_INDEX;
         if (!m.media_type)
             m.media_type = MEDIA_OCI_INDEX;
-        r = read_entries(a, manifests, INDEX_ENTRIES, "manifests", &m, e);
+        r = read_entries(x, manifests, INDEX_ENTRIES, "manifests", &m);
     } else {
         m.kind = MANIFEST_IMAGE;
         if (!m.media_type)
             m.media_type = MEDIA_OCI_MANIFEST;
-        r = read_descriptor(a, json_get(o, "config"), &m.config, e);
+        r = read_descriptor(x, json_get(o, "config"), &m.config);
         if (r == 0)
-            r = read_entries(a, layers, MANIFEST_LAYERS, "layers", &m, e);
+            r = read_entries(x, layers, MANIFEST_LAYERS, "layers", &m);
     }
     const struct json *subject = json_get(o, "subject");
     if (r == 0 && subject && subject->kind == JSON_OBJECT) {
         m.has_subject = true;
-        r = read_descriptor(a, subject, &m.subject, e);
+        r = read_descriptor(x, subject, &m.subject);
     }
     if (r < 0)
         return r;
     *ret = m;
     return 0;
+}
+
+int manifest_parse(struct arena *a, struct sv text, struct manifest *ret, struct err *e) {
+    return parse(&(struct reading){.a = a, .e = e}, text, ret);
+}
+
+int manifest_parse_kept(struct arena *a, struct sv text, struct manifest *ret, struct err *e) {
+    return parse(&(struct reading){.a = a, .kept = true, .e = e}, text, ret);
 }
 
 int manifest_check_image(const struct manifest *m, struct err *e) {

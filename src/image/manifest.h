@@ -16,6 +16,7 @@ enum { MANIFEST_MAX = 4 << 20, MANIFEST_LAYERS = 512, INDEX_ENTRIES = 1000 };
 struct descriptor {
     const char *media_type, *digest, *artifact_type;
     uint64_t size;
+    bool foreign; /* its content is elsewhere (manifest_parse_kept only) */
     const char *os, *arch, *variant; /* of an index's entry, or NULL */
     const struct json *annotations;
 };
@@ -23,6 +24,7 @@ enum manifest_kind { MANIFEST_IMAGE, MANIFEST_INDEX };
 struct manifest {
     enum manifest_kind kind;
     const char *media_type; /* as it says itself, or by its shape */
+    const char *said_type;  /* as it says itself, or NULL */
     const char *artifact_type;
     struct descriptor config;   /* image */
     struct descriptor *entries; /* layers, or the index's manifests */
@@ -33,6 +35,9 @@ struct manifest {
 };
 /* Strings live in a. Artifacts, whose config is not an image's, parse too. */
 int manifest_parse(struct arena *a, struct sv text, struct manifest *ret, struct err *e);
+/* As one who only keeps it sees it: foreign layers and sha512 digests are fine. Its digests may be
+ * DIGEST_ANY_LEN long. */
+int manifest_parse_kept(struct arena *a, struct sv text, struct manifest *ret, struct err *e);
 /* Whether its layers and config can be an image here; else why not. */
 int manifest_check_image(const struct manifest *m, struct err *e);
 /* The entry for a platform: exact variant first, then the best one that runs here. NULL: none. */

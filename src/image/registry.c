@@ -4,7 +4,8 @@
 #include "core/loop.h"
 #include "core/map.h"
 
-#define NS "registry"
+#define NS RR_NS
+#define NS_BLOB RR_NS_BLOB
 
 static int get(struct store *s, const char *ns, const char *key, struct arena *a, struct json **ret) {
     _cleanup_buf_ struct buf b = BUF_MAX(256u << 10);
@@ -14,70 +15,78 @@ static int get(struct store *s, const char *ns, const char *key, struct arena *a
     return r;
 }
 
-int rr_resolve(struct store *s, const char *repo, const char *ref, char digest[DIGEST_LEN + 1], char **ret_media) {
+int rr_resolve(struct store *s, const char *repo, const char *ref, struct rr_found *ret) {
     _cleanup_arena_ struct arena a = {0};
     struct json *j;
-    char found[DIGEST_LEN + 1];
+    struct rr_found found = {0};
     int r;
-    if (digest_valid(sv_from(ref))) {
-        memcpy(found, ref, sizeof found);
+    if (digest_valid_any(sv_from(ref))) {
+        snprintf(found.digest, sizeof found.digest, "%s", ref);
     } else {
         _cleanup_free_ char *key = xasprintf("%s:%s", repo, ref);
         r = get(s, NS, key, &a, &j);
         if (r != 1)
             return r;
         const char *d = json_get_str(j, "manifest", "");
-        if (!digest_valid(sv_from(d)))
+        if (!digest_valid_any(sv_from(d)))
             return 0;
-        memcpy(found, d, sizeof found);
+        snprintf(found.digest, sizeof found.digest, "%s", d);
     }
-    _cleanup_free_ char *key = xasprintf("%s@%s", repo, found);
+    _cleanup_free_ char *key = xasprintf("%s@%s", repo, found.digest);
     r = get(s, NS, key, &a, &j);
-    if (r != 1 || !blob_has(s, found))
-        return r < 0 ? r : 0;
-    if (ret_media)
-        *ret_media = xstrdup(json_get_str(j, "media", MEDIA_OCI_MANIFEST));
-    memcpy(digest, found, sizeof found);
+    if (r != 1)
+        return r;
+    const char *blob = json_get_str(j, "blob", found.digest);
+    if (!digest_valid(sv_from(blob)) || !blob_has(s, blob))
+        return 0;
+    snprintf(found.blob, sizeof found.blob, "%s", blob);
+    found.media = xstrdup(json_get_str(j, "media", MEDIA_OCI_MANIFEST));
+    *ret = found;
     return 1;
 }
 
-static int put_manifest_record(struct store *s, const char *repo, const char *digest, const struct manifest *m, uint64_t size, struct err *e) {
+static int put_manifest_record(struct store *s, const struct rr_put *p, struct err *e) {
     _cleanup_buf_ struct buf b = BUF_MAX(64u << 10);
-    _cleanup_free_ char *key = xasprintf("%s@%s", repo, digest);
+    _cleanup_free_ char *key = xasprintf("%s@%s", p->repo, p->digest);
+    const struct manifest *m = p->m;
     struct json_w w;
     jw_init(&w, &b, 0);
     jw_obj(&w);
     jw_kstr(&w, "media", m->media_type);
     jw_key(&w, "size");
-    jw_uint(&w, size);
+    jw_uint(&w, p->size);
     const char *type = m->artifact_type ? m->artifact_type : m->kind == MANIFEST_IMAGE ? m->config.media_type : NULL;
     if (type && *type)
         jw_kstr(&w, "type", type);
     if (m->has_subject)
         jw_kstr(&w, "subject", m->subject.digest);
-    jw_end_obj(&w);
-    return rec_put(s, NS, key, buf_sv(&b), e);
-}
-
-int rr_put(struct store *s, const char *repo, const char *tag, const char *digest, const struct manifest *m, uint64_t size,
-           uint64_t total, const char *run_id, struct err *e) {
-    _cleanup_buf_ struct buf b = BUF_SMALL;
-    int r = put_manifest_record(s, repo, digest, m, size, e);
-    if (r < 0 || !tag)
-        return r;
-    struct json_w w;
-    _cleanup_free_ char *key = xasprintf("%s:%s", repo, tag);
-    jw_init(&w, &b, 0);
-    jw_obj(&w);
-    jw_kstr(&w, "manifest", digest);
-    jw_key(&w, "size");
-    jw_uint(&w, total);
-    if (run_id)
-        jw_kstr(&w, "run", run_id);
+    if (!streq(p->blob, p->digest))
+        jw_kstr(&w, "blob", p->blob);
     jw_key(&w, "time");
     jw_uint(&w, now_real());
     jw_end_obj(&w);
-    return rec_put(s, NS, key, buf_sv(&b), e);
+    return buf_ok(&b) ? rec_put(s, NS, key, buf_sv(&b), e) : err_set(e, ERR_LIMIT, -EFBIG, "the manifest's types are too long");
+}
+
+int rr_put(struct store *s, const struct rr_put *p, struct err *e) {
+    int r = put_manifest_record(s, p, e);
+    for (size_t i = 0; r == 0 && i < p->n_tags; i++) {
+        _cleanup_buf_ struct buf b = BUF_SMALL;
+        struct json_w w;
+        _cleanup_free_ char *key = xasprintf("%s:%s", p->repo, p->tags[i]);
+        jw_init(&w, &b, 0);
+        jw_obj(&w);
+        jw_kstr(&w, "manifest", p->digest);
+        jw_key(&w, "size");
+        jw_uint(&w, p->total);
+        if (p->run_id)
+            jw_kstr(&w, "run", p->run_id);
+        jw_key(&w, "time");
+        jw_uint(&w, now_real());
+        jw_end_obj(&w);
+        r = rec_put(s, NS, key, buf_sv(&b), e);
+    }
+    return r;
 }
 
 struct collect {
@@ -98,7 +107,7 @@ static int collect_key(const char *key, struct sv json, void *arg) {
 }
 
 int rr_delete(struct store *s, const char *repo, const char *ref) {
-    bool by_digest = digest_valid(sv_from(ref));
+    bool by_digest = digest_valid_any(sv_from(ref));
     _cleanup_free_ char *key = xasprintf("%s%c%s", repo, by_digest ? '@' : ':', ref);
     int r = rec_get(s, NS, key, NULL);
     if (r != 1)
@@ -180,7 +189,7 @@ char *rr_repo(struct store *s, const char *name) {
 }
 
 struct referrers {
-    const char *subject;
+    const char *subject, *after;
     size_t skip;
     rr_referrer_fn fn;
     void *arg;
@@ -190,15 +199,114 @@ static int one_referrer(const char *key, struct sv json, void *arg) {
     struct referrers *x = arg;
     _cleanup_arena_ struct arena a = {0};
     struct json *j;
-    if (json_parse(&a, json, &j, NULL) == 0 && streq(json_get_str(j, "subject", ""), x->subject))
-        x->fn(x->arg, key + x->skip, json_get_str(j, "media", ""), json_get_str(j, "type", ""), (uint64_t)json_get_int(j, "size", 0));
-    return 0;
+    const char *digest = key + x->skip;
+    if ((x->after && strcmp(digest, x->after) <= 0) || json_parse(&a, json, &j, NULL) < 0 ||
+        !streq(json_get_str(j, "subject", ""), x->subject))
+        return 0;
+    return !x->fn(x->arg, digest, json_get_str(j, "media", ""), json_get_str(j, "type", ""), (uint64_t)json_get_int(j, "size", 0));
 }
 
-void rr_referrers(struct store *s, const char *repo, const char *subject, rr_referrer_fn fn, void *arg) {
+void rr_referrers(struct store *s, const char *repo, const char *subject, const char *after, rr_referrer_fn fn, void *arg) {
     _cleanup_free_ char *prefix = xasprintf("%s@", repo);
-    struct referrers x = {subject, strlen(prefix), fn, arg};
+    struct referrers x = {subject, after, strlen(prefix), fn, arg};
     rec_each(s, NS, prefix, one_referrer, &x);
+}
+
+/* --- blobs of repositories ----------------------------------------------------------------- */
+
+const char *rr_stored(const struct json *j, const char *key) {
+    const char *at = strrchr(key, '@');
+    const char *d = json_get_str(j, "blob", at ? at + 1 : "");
+    return digest_valid(sv_from(d)) ? d : NULL;
+}
+
+int rr_link(struct store *s, const char *repo, const char *digest, const char *blob, struct err *e) {
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    _cleanup_free_ char *key = xasprintf("%s@%s", repo, digest);
+    struct json_w w;
+    jw_init(&w, &b, 0);
+    jw_obj(&w);
+    jw_key(&w, "time");
+    jw_uint(&w, now_real());
+    if (blob && !streq(blob, digest))
+        jw_kstr(&w, "blob", blob);
+    jw_end_obj(&w);
+    return rec_put(s, NS_BLOB, key, buf_sv(&b), e);
+}
+
+int rr_unlink(struct store *s, const char *repo, const char *digest) {
+    _cleanup_free_ char *key = xasprintf("%s@%s", repo, digest);
+    int r = rec_get(s, NS_BLOB, key, NULL);
+    if (r != 1)
+        return r;
+    r = rec_del(s, NS_BLOB, key);
+    return r < 0 ? r : 1;
+}
+
+int rr_blob(struct store *s, const char *repo, const char *digest, char blob[DIGEST_LEN + 1]) {
+    _cleanup_arena_ struct arena a = {0};
+    _cleanup_free_ char *key = xasprintf("%s@%s", repo, digest);
+    struct json *j;
+    int r = get(s, NS_BLOB, key, &a, &j);
+    const char *d = r == 1 ? rr_stored(j, key) : NULL;
+    if (!d || !blob_has(s, d))
+        return r < 0 ? r : 0;
+    memcpy(blob, d, DIGEST_LEN + 1);
+    return 1;
+}
+
+static int any_key(const char *key, struct sv json, void *arg) { return 1; }
+
+bool rr_has_blobs(struct store *s, const char *repo) {
+    _cleanup_free_ char *prefix = xasprintf("%s@", repo);
+    return rec_each(s, NS_BLOB, prefix, any_key, NULL) == 1;
+}
+
+struct anywhere {
+    const char *digest;
+    char blob[DIGEST_LEN + 1];
+};
+
+static int same_digest(const char *key, struct sv json, void *arg) {
+    struct anywhere *x = arg;
+    _cleanup_arena_ struct arena a = {0};
+    struct json *j;
+    const char *at = strrchr(key, '@');
+    const char *d = at && streq(at + 1, x->digest) && json_parse(&a, json, &j, NULL) == 0 ? rr_stored(j, key) : NULL;
+    if (d)
+        memcpy(x->blob, d, sizeof x->blob);
+    return d != NULL;
+}
+
+int rr_blob_anywhere(struct store *s, const char *digest, char blob[DIGEST_LEN + 1]) {
+    struct anywhere x = {.digest = digest};
+    int r = rec_each(s, NS_BLOB, NULL, same_digest, &x);
+    if (r != 1 || !blob_has(s, x.blob))
+        return r < 0 ? r : 0;
+    memcpy(blob, x.blob, sizeof x.blob);
+    return 1;
+}
+
+const char *rr_link_all(struct store *s, const char *repo, const char *from, const struct manifest *m, struct err *e) {
+    if (m->kind == MANIFEST_INDEX)
+        return NULL; /* may be sparse */
+    for (size_t i = 0; i <= m->n; i++) {
+        const struct descriptor *d = i < m->n ? &m->entries[i] : &m->config;
+        char blob[DIGEST_LEN + 1];
+        if (d->foreign)
+            continue;
+        int r = rr_blob(s, repo, d->digest, blob);
+        if (r == 0 && from && !streq(from, repo))
+            r = rr_blob(s, from, d->digest, blob);
+        if (r < 0)
+            err_errno(e, r, "look for %.19s", d->digest);
+        if (r == 1 && rr_link(s, repo, d->digest, blob, e) < 0)
+            r = -EIO;
+        /* Once more: a collection may have come between. */
+        if (r != 1 || !blob_has(s, blob))
+            return d->digest;
+    }
+    return NULL;
 }
 
 /* --- captures ------------------------------------------------------------------------------ */
@@ -223,7 +331,13 @@ int registry_capture(struct store *s, struct lease *l, const char *id, const cha
     if (r < 0)
         return err_wrap(e, r, "capture %s", name);
     repo_name(&ref, &repo);
-    r = rr_put(s, buf_str(&repo), ref.tag, found, &m, text.n, total, run_id, e);
+    for (size_t i = 0; r == 0 && i <= m.n; i++) /* the lease holds them meanwhile */
+        r = rr_link(s, buf_str(&repo), i < m.n ? m.entries[i].digest : m.config.digest, NULL, e);
+    const char *tag = ref.tag;
+    struct rr_put put = {.repo = buf_str(&repo), .digest = found, .blob = found, .m = &m, .size = text.n,
+                         .total = total, .run_id = run_id, .tags = &tag, .n_tags = 1};
+    if (r == 0)
+        r = rr_put(s, &put, e);
     if (r == 0 && run_id) {
         _cleanup_free_ char *key = xasprintf("%s %s:%s", run_id, buf_str(&repo), ref.tag);
         buf_addf(&b, "{\"manifest\":\"%s\"}", found);
@@ -243,8 +357,15 @@ static int captured(struct store *s, const struct image_ref *ref, const char *ru
     _cleanup_arena_ struct arena a = {0};
     struct json *j;
     repo_name(ref, &repo);
-    if (ref->digest[0] || !run_id)
-        return rr_resolve(s, buf_str(&repo), ref->digest[0] ? ref->digest : ref->tag, digest, NULL);
+    if (ref->digest[0] || !run_id) {
+        struct rr_found found;
+        int q = rr_resolve(s, buf_str(&repo), ref->digest[0] ? ref->digest : ref->tag, &found);
+        if (q == 1) {
+            memcpy(digest, found.blob, DIGEST_LEN + 1);
+            free(found.media);
+        }
+        return q;
+    }
     _cleanup_free_ char *key = xasprintf("%s %s:%s", run_id, buf_str(&repo), ref->tag);
     int r = get(s, "captured", key, &a, &j);
     if (r != 1)
@@ -294,16 +415,4 @@ static int each_tag(const char *key, struct sv json, void *arg) {
 int registry_each(struct store *s, registry_each_fn fn, void *arg) {
     struct each x = {fn, arg};
     return rec_each(s, NS, NULL, each_tag, &x);
-}
-
-int registry_reach(struct store *s, void (*mark)(void *m, const char *what), void *m, void *arg) {
-    struct collect c = {0};
-    int r = rec_each(s, NS, NULL, collect_key, &c);
-    for (size_t i = 0; i < c.keys.n; i++) {
-        const char *at = strrchr(c.keys.v[i], '@');
-        if (at)
-            image_mark_manifest(s, at + 1, mark, m);
-    }
-    strv_done(&c.keys);
-    return r < 0 ? r : 0;
 }

@@ -41,10 +41,11 @@ void op_header(struct op *op, const char *name, const char *fmt, ...) {
 }
 
 static void op_free(struct op *op) {
-    char *strings[] = {op->method, op->name, op->ref, op->repo, op->digest, op->mount, op->content_type, op->artifact_type, op->last};
+    char *strings[] = {op->method, op->name, op->ref, op->repo, op->digest, op->mount, op->content_type, op->artifact_type, op->last, op->from, op->credentials};
     for (size_t i = 0; i < ELEMENTS(strings); i++)
         free(strings[i]);
     strv_done(&op->headers);
+    strv_done(&op->tags);
     buf_done(&op->body);
     buf_done(&op->out);
     fd_close(op->fd);
@@ -75,6 +76,8 @@ void op_answer(struct op *op) {
 
 static void op_work(void *arg) {
     struct op *op = arg;
+    if (op->name && !op->repo)
+        op->repo = op->r->mirror ? reg_mirror_repo(op->r->mirror, op->name) : rr_repo(op->r->s, op->name);
     op->run(op);
 }
 
@@ -91,22 +94,24 @@ static void store_error(struct op *op, int r, const struct err *e) {
 /* --- manifests ----------------------------------------------------------------------------- */
 
 static void get_manifest(struct op *op) {
-    char digest[DIGEST_LEN + 1];
-    _cleanup_free_ char *media = NULL;
-    int r = rr_resolve(op->r->s, op->repo, op->ref, digest, &media);
+    struct rr_found found;
+    if (op->r->mirror && reg_mirror_manifest(op))
+        return;
+    int r = rr_resolve(op->r->s, op->repo, op->ref, &found);
     if (r == 1) {
         op->out.max = MANIFEST_MAX;
         struct err e = {0};
-        r = blob_read(op->r->s, digest, &op->out, &e);
+        r = blob_read(op->r->s, found.blob, &op->out, &e);
         if (r < 0) {
             store_error(op, r, &e);
-            return;
+        } else {
+            op->status = 200;
+            op->out_type = "";
+            op_header(op, "Content-Type", "%s", found.media);
+            op_header(op, "Docker-Content-Digest", "%s", found.digest);
+            op_header(op, "ETag", "\"%s\"", found.digest);
         }
-        op->status = 200;
-        op->out_type = "";
-        op_header(op, "Content-Type", "%s", media);
-        op_header(op, "Docker-Content-Digest", "%s", digest);
-        op_header(op, "ETag", "\"%s\"", digest);
+        free(found.media);
         return;
     }
     op_error(op, 404, "MANIFEST_UNKNOWN", "no manifest %s in %s", op->ref, op->name);
@@ -117,19 +122,6 @@ static bool tag_ok(const char *t) {
     return n > 0 && n <= 128 && !t[n] && t[0] != '.' && t[0] != '-';
 }
 
-/* Everything that the manifest names must be here. */
-static const char *missing_blob(struct op *op, const struct manifest *m) {
-    if (m->kind == MANIFEST_INDEX)
-        return NULL; /* may be sparse */
-    for (size_t i = 0; i <= m->n; i++) {
-        const char *d = i < m->n ? m->entries[i].digest : m->config.digest;
-        lease_use(op->r->lease, d);
-        if (!blob_has(op->r->s, d))
-            return d;
-    }
-    return NULL;
-}
-
 static uint64_t total_size(const struct manifest *m, size_t own) {
     uint64_t n = own + (m->kind == MANIFEST_IMAGE ? m->config.size : 0);
     for (size_t i = 0; i < m->n; i++)
@@ -137,32 +129,61 @@ static uint64_t total_size(const struct manifest *m, size_t own) {
     return n;
 }
 
+/* What the manifest is called: by the digest it was sent under, else by its sha256. false: another one. */
+static bool own_digest(struct op *op, char blob[DIGEST_LEN + 1], char digest[DIGEST_ANY_LEN + 1]) {
+    const char *ref = digest_valid_any(sv_from(op->ref)) ? op->ref : op->digest;
+    uint8_t raw[64];
+    size_t n = 0;
+    digest_of(op->body.p ? op->body.p : "", op->body.n, blob);
+    snprintf(digest, DIGEST_ANY_LEN + 1, "%s", blob);
+    if (!ref)
+        return true;
+    if (!digest_valid(sv_from(ref))) {
+        (void)digest_any("sha512", op->body.p ? op->body.p : "", op->body.n, raw, &n);
+        memcpy(digest, "sha512:", 8);
+        for (size_t i = 0; i < n; i++)
+            snprintf(digest + 7 + 2 * i, 3, "%02x", raw[i]);
+    }
+    return streq(digest, ref);
+}
+
 static void put_manifest(struct op *op) {
     _cleanup_arena_ struct arena a = {0};
+    struct store *s = op->r->s;
     struct manifest m;
     struct err e = {0};
-    char digest[DIGEST_LEN + 1];
-    bool by_digest = digest_valid(sv_from(op->ref));
-    if (manifest_parse(&a, buf_sv(&op->body), &m, &e) < 0) {
+    char blob[DIGEST_LEN + 1], digest[DIGEST_ANY_LEN + 1];
+    bool by_digest = digest_valid_any(sv_from(op->ref));
+    if (manifest_parse_kept(&a, buf_sv(&op->body), &m, &e) < 0) {
         op_error(op, 400, "MANIFEST_INVALID", "%s", e.msg);
         return;
     }
-    digest_of(op->body.p ? op->body.p : "", op->body.n, digest);
-    if (by_digest && !streq(digest, op->ref)) {
+    if (!own_digest(op, blob, digest)) {
         op_error(op, 400, "DIGEST_INVALID", "the manifest is %s", digest);
         return;
     }
-    if (op->content_type && *op->content_type)
-        m.media_type = op->content_type;
-    const char *gone = missing_blob(op, &m);
-    if (gone) {
-        op_error(op, 404, "MANIFEST_BLOB_UNKNOWN", "%s is not here", gone);
+    const char *sent = op->content_type;
+    if (m.said_type && sent && (strstr(sent, "manifest") || strstr(sent, "index")) && !streq(m.said_type, sent)) {
+        op_error(op, 400, "MANIFEST_INVALID", "sent as %s, it says that it is %s", sent, m.said_type);
         return;
     }
-    lease_use(op->r->lease, digest);
-    int r = blob_put(op->r->s, buf_sv(&op->body), NULL, &e);
+    if (!m.said_type && sent && *sent)
+        m.media_type = sent;
+    _cleanup_free_ char *from = rr_repo(s, op->name);
+    const char *gone = rr_link_all(s, op->name, from, &m, &e);
+    if (gone) {
+        op_error(op, e.kind ? 500 : 404, "MANIFEST_BLOB_UNKNOWN", "%s is not here", gone);
+        return;
+    }
+    int r = rr_link(s, op->name, digest, blob, &e); /* until its record is there */
     if (r == 0)
-        r = rr_put(op->r->s, op->name, by_digest ? NULL : op->ref, digest, &m, op->body.n, total_size(&m, op->body.n), NULL, &e);
+        r = blob_put(s, buf_sv(&op->body), NULL, &e);
+    if (!by_digest)
+        strv_add(&op->tags, op->ref);
+    struct rr_put put = {.repo = op->name, .digest = digest, .blob = blob, .m = &m, .size = op->body.n,
+                         .total = total_size(&m, op->body.n), .tags = (const char *const *)op->tags.v, .n_tags = op->tags.n};
+    if (r == 0)
+        r = rr_put(s, &put, &e);
     if (r < 0) {
         store_error(op, r, &e);
         return;
@@ -170,6 +191,8 @@ static void put_manifest(struct op *op) {
     op->status = 201;
     op_header(op, "Location", "/v2/%s/manifests/%s", op->name, digest);
     op_header(op, "Docker-Content-Digest", "%s", digest);
+    for (size_t i = by_digest ? 0 : op->tags.n; i < op->tags.n; i++)
+        op_header(op, "OCI-Tag", "%s", op->tags.v[i]);
     if (m.has_subject)
         op_header(op, "OCI-Subject", "%s", m.subject.digest);
 }
@@ -187,18 +210,27 @@ static void delete_manifest(struct op *op) {
 /* --- blobs --------------------------------------------------------------------------------- */
 
 static void get_blob(struct op *op) {
-    uint64_t size;
-    lease_use(op->r->lease, op->ref);
-    int fd = blob_open(op->r->s, op->ref, &size, NULL);
+    uint64_t size = 0;
+    char blob[DIGEST_LEN + 1];
+    int fd = -ENOENT;
+    if (op->r->mirror && reg_mirror_blob(op))
+        return;
+    if (rr_blob(op->r->s, op->repo, op->ref, blob) == 1)
+        fd = blob_open(op->r->s, blob, &size, NULL); /* open, it outlives a collection */
     if (fd < 0) {
-        op_error(op, 404, "BLOB_UNKNOWN", "no blob %s", op->ref);
+        op_error(op, 404, "BLOB_UNKNOWN", "no blob %s in %s", op->ref, op->name);
         return;
     }
     op_header(op, "Docker-Content-Digest", "%s", op->ref);
     op_header(op, "Accept-Ranges", "bytes");
+    op_header(op, "ETag", "\"%s\"", op->ref);
     op->out_type = "application/octet-stream";
     op->status = 200;
     op->fd_size = size;
+    if (op->range_last) { /* the last so many bytes */
+        op->range_from = size - MIN(size, op->range_last);
+        op->range_to = UINT64_MAX;
+    }
     if (op->has_range) {
         uint64_t to = MIN(op->range_to, size ? size - 1 : 0);
         if (op->range_from >= size || to < op->range_from) {
@@ -214,6 +246,16 @@ static void get_blob(struct op *op) {
                   (unsigned long long)size);
     }
     op->fd = fd;
+}
+
+static void delete_blob(struct op *op) {
+    int r = rr_unlink(op->r->s, op->repo, op->ref);
+    if (r == 1)
+        op->status = 202;
+    else if (r == 0)
+        op_error(op, 404, "BLOB_UNKNOWN", "no blob %s in %s", op->ref, op->name);
+    else
+        store_error(op, r, NULL);
 }
 
 /* --- lists --------------------------------------------------------------------------------- */
@@ -247,7 +289,7 @@ static void list_tags(struct op *op) {
     rr_tags(op->r->s, op->repo, &tags);
     if (!tags.n) {
         rr_repos(op->r->s, &repos);
-        if (!strv_contains(&repos, op->repo)) {
+        if (!strv_contains(&repos, op->repo) && !rr_has_blobs(op->r->s, op->repo)) {
             op_error(op, 404, "NAME_UNKNOWN", "no repository %s", op->name);
             return;
         }
@@ -261,15 +303,36 @@ static void list_repos(struct op *op) {
     put_page(op, "repositories", NULL, &repos);
 }
 
+enum { REFERRERS_PAGE = 500 };
 struct referrer_list {
     struct op *op;
     struct json_w w;
+    struct strv seen;
+    bool more;
 };
 
-static void add_referrer(void *arg, const char *digest, const char *media, const char *type, uint64_t size) {
+static bool add_referrer(void *arg, const char *digest, const char *media, const char *type, uint64_t size) {
     struct referrer_list *x = arg;
+    struct rr_found found;
     if (x->op->artifact_type && !streq(x->op->artifact_type, type))
-        return;
+        return true;
+    _cleanup_buf_ struct buf text = BUF_MAX(MANIFEST_MAX), notes = BUF_MAX(MANIFEST_MAX);
+    _cleanup_arena_ struct arena a = {0};
+    struct json *j;
+    if (rr_resolve(x->op->r->s, x->op->repo, digest, &found) == 1) {
+        if (blob_read(x->op->r->s, found.blob, &text, NULL) == 0 && json_parse(&a, buf_sv(&text), &j, NULL) == 0 &&
+            json_get(j, "annotations")) {
+            struct json_w w;
+            jw_init(&w, &notes, 0);
+            jw_json(&w, json_get(j, "annotations"));
+        }
+        free(found.media);
+    }
+    if (x->seen.n >= REFERRERS_PAGE || (x->seen.n && x->op->out.n + notes.n > MANIFEST_MAX - 4096)) {
+        x->more = true;
+        return false;
+    }
+    strv_add(&x->seen, digest);
     jw_obj(&x->w);
     jw_kstr(&x->w, "mediaType", media);
     jw_key(&x->w, "size");
@@ -277,15 +340,36 @@ static void add_referrer(void *arg, const char *digest, const char *media, const
     jw_kstr(&x->w, "digest", digest);
     if (*type)
         jw_kstr(&x->w, "artifactType", type);
-    _cleanup_buf_ struct buf text = BUF_MAX(MANIFEST_MAX);
-    _cleanup_arena_ struct arena a = {0};
-    struct json *j;
-    if (blob_read(x->op->r->s, digest, &text, NULL) == 0 && json_parse(&a, buf_sv(&text), &j, NULL) == 0 &&
-        json_get(j, "annotations")) {
+    if (notes.n) {
         jw_key(&x->w, "annotations");
-        jw_json(&x->w, json_get(j, "annotations"));
+        jw_raw(&x->w, buf_sv(&notes));
     }
     jw_end_obj(&x->w);
+    return true;
+}
+
+/* What clients noted in an index under a tag made of the digest, when they found no referrers API
+ * (distribution-spec, "Referrers Tag Schema"). */
+static void add_tagged_referrers(struct referrer_list *x) {
+    struct op *op = x->op;
+    _cleanup_arena_ struct arena a = {0};
+    _cleanup_buf_ struct buf text = BUF_MAX(MANIFEST_MAX);
+    struct rr_found found;
+    struct manifest m;
+    char tag[129];
+    snprintf(tag, sizeof tag, "%.6s-%.64s", op->ref, op->ref + 7);
+    if (rr_resolve(op->r->s, op->repo, tag, &found) != 1)
+        return;
+    free(found.media);
+    if (blob_read(op->r->s, found.blob, &text, NULL) < 0 || manifest_parse_kept(&a, buf_sv(&text), &m, NULL) < 0 ||
+        m.kind != MANIFEST_INDEX)
+        return;
+    for (size_t i = 0; i < m.n; i++) {
+        const struct descriptor *d = &m.entries[i];
+        if (!strv_contains(&x->seen, d->digest) &&
+            !add_referrer(x, d->digest, d->media_type, d->artifact_type ? d->artifact_type : "", d->size))
+            return;
+    }
 }
 
 static void list_referrers(struct op *op) {
@@ -297,13 +381,18 @@ static void list_referrers(struct op *op) {
     jw_kstr(&x.w, "mediaType", MEDIA_OCI_INDEX);
     jw_key(&x.w, "manifests");
     jw_arr(&x.w);
-    rr_referrers(op->r->s, op->repo, op->ref, add_referrer, &x);
+    rr_referrers(op->r->s, op->repo, op->ref, op->last, add_referrer, &x);
+    if (!x.more && !op->last)
+        add_tagged_referrers(&x);
     jw_end_arr(&x.w);
     jw_end_obj(&x.w);
     op->status = 200;
     op->out_type = MEDIA_OCI_INDEX;
+    if (x.more)
+        op_header(op, "Link", "</v2/%s/referrers/%s?last=%s>; rel=\"next\"", op->name, op->ref, x.seen.v[x.seen.n - 1]);
     if (op->artifact_type)
         op_header(op, "OCI-Filters-Applied", "artifactType");
+    strv_done(&x.seen);
 }
 
 static void base_answer(struct op *op) {
@@ -361,37 +450,21 @@ static void find_route(struct op *op, const char *full) {
         op->route = R_NONE;
 }
 
-static bool authorized(const struct registry *r, const struct httpd_req *rq) {
-    const char *h = httpd_header(rq, "authorization");
-    if (!r->auth)
-        return true;
-    if (!h || strncasecmp(h, "Basic ", 6) != 0)
-        return false;
-    _cleanup_buf_ struct buf b = BUF_SMALL;
-    if (base64_decode(sv_trim(sv_from(h + 6)), &b) < 0)
-        return false;
-    /* The digests are compared, so that time tells nothing about the password. */
-    uint8_t x[32], y[32];
-    sha256_bytes(b.p ? b.p : "", b.n, x);
-    sha256_bytes(r->auth, strlen(r->auth), y);
-    uint8_t diff = 0;
-    for (size_t i = 0; i < 32; i++)
-        diff |= (uint8_t)(x[i] ^ y[i]);
-    return diff == 0;
-}
-
 static char *query(struct httpd_req *rq, const char *key) { return xstrdup(httpd_query(rq, key)); }
 
 static void read_range(struct op *op, const char *h) {
     const char *p = h ? startswith(h, "bytes=") : NULL;
     struct sv spec = p ? sv_from(p) : SV_NULL;
     ssize_t dash = p ? sv_chr(spec, '-') : -1;
-    if (dash <= 0 || sv_chr(spec, ',') >= 0)
+    if (dash < 0 || sv_chr(spec, ',') >= 0)
         return; /* anything else is ignored, as it may be: the whole is sent */
     struct sv to = sv_sub(spec, (size_t)dash + 1, spec.n);
     op->range_to = UINT64_MAX;
-    op->has_range = sv_u64(sv_sub(spec, 0, (size_t)dash), INT64_MAX, &op->range_from) == 0 &&
-                    (!to.n || sv_u64(to, INT64_MAX, &op->range_to) == 0);
+    if (dash == 0)
+        op->has_range = sv_u64(to, INT64_MAX, &op->range_last) == 0 && op->range_last;
+    else
+        op->has_range = sv_u64(sv_sub(spec, 0, (size_t)dash), INT64_MAX, &op->range_from) == 0 &&
+                        (!to.n || sv_u64(to, INT64_MAX, &op->range_to) == 0);
 }
 
 static struct op *op_new(struct registry *r, struct httpd_req *rq) {
@@ -404,6 +477,9 @@ static struct op *op_new(struct registry *r, struct httpd_req *rq) {
     op->method = xstrdup(httpd_method(rq));
     op->digest = query(rq, "digest");
     op->mount = query(rq, "mount");
+    op->from = query(rq, "from");
+    for (const char *tag; op->tags.n < TAGS_MAX && (tag = httpd_query_n(rq, "tag", op->tags.n));)
+        strv_add(&op->tags, tag);
     op->last = query(rq, "last");
     op->artifact_type = query(rq, "artifactType");
     op->has_limit = n && sv_u64(sv_from(n), 1000000, &op->limit) == 0;
@@ -431,103 +507,147 @@ static void have_manifest(struct httpd_req *rq, struct sv body, bool ok, void *a
 
 static bool is(const struct op *op, const char *method) { return streq(op->method, method); }
 
-static void dispatch(struct op *op) {
-    bool read = is(op, "GET") || is(op, "HEAD");
-    struct store *s = op->r->s;
-    if (op->name && op->route != R_MANIFEST && op->route != R_UPLOAD && op->route != R_UPLOAD_START)
-        op->repo = rr_repo(s, op->name);
+static void refuse(struct op *op, int status, const char *code, const char *text) {
+    op_error(op, status, code, "%s", text);
+    op_answer(op);
+}
+
+static bool tags_ok(const struct op *op) {
+    for (size_t i = 0; i < op->tags.n; i++)
+        if (!tag_ok(op->tags.v[i]))
+            return false;
+    return true;
+}
+
+static void handle_manifest(struct op *op, bool read) {
+    const char *length = httpd_header(op->rq, "content-length");
+    uint64_t n;
+    if (!digest_valid_any(sv_from(op->ref)) && !tag_ok(op->ref)) {
+        refuse(op, read ? 404 : 400, read ? "MANIFEST_UNKNOWN" : "TAG_INVALID", "not a tag or a digest");
+    } else if (!is(op, "PUT")) {
+        op->run = read ? get_manifest : is(op, "DELETE") ? delete_manifest : NULL;
+    } else if ((op->content_type && strlen(op->content_type) > 255) || !tags_ok(op)) {
+        refuse(op, 400, "MANIFEST_INVALID", "the content's type or a tag is not valid");
+    } else if (length && (sv_u64(sv_from(length), UINT64_MAX, &n) < 0 || n > MANIFEST_MAX)) {
+        refuse(op, 413, "SIZE_INVALID", "a manifest may have 4 MiB");
+    } else {
+        op->run = put_manifest;
+        httpd_collect(op->rq, MANIFEST_MAX, have_manifest, op);
+    }
+}
+
+/* Sets op->run, or has the request answered some other way; what has neither is not supported. */
+static bool route(struct op *op, bool read) {
     switch (op->route) {
     case R_BASE:
         op->run = read ? base_answer : NULL;
-        break;
+        return false;
     case R_CATALOG:
         op->run = read ? list_repos : NULL;
-        break;
+        return false;
     case R_TAGS:
         op->run = read ? list_tags : NULL;
-        break;
+        return false;
     case R_REFERRERS:
-        if (!digest_valid(sv_from(op->ref))) {
-            op_error(op, 400, "DIGEST_INVALID", "not a digest");
-            op_answer(op);
-            return;
-        }
-        op->run = read ? list_referrers : NULL;
-        break;
+        if (digest_valid_any(sv_from(op->ref)))
+            op->run = read ? list_referrers : NULL;
+        else
+            refuse(op, 400, "DIGEST_INVALID", "not a digest");
+        return !op->run;
     case R_MANIFEST:
-        if (!digest_valid(sv_from(op->ref)) && !tag_ok(op->ref)) {
-            op_error(op, read ? 404 : 400, read ? "MANIFEST_UNKNOWN" : "TAG_INVALID", "not a tag or a digest");
-            op_answer(op);
-            return;
-        }
-        op->repo = is(op, "PUT") ? NULL : rr_repo(s, op->name);
-        op->run = read ? get_manifest : is(op, "DELETE") ? delete_manifest : NULL;
-        if (is(op, "PUT")) {
-            op->run = put_manifest;
-            httpd_collect(op->rq, MANIFEST_MAX, have_manifest, op);
-            return;
-        }
-        break;
+        if (!read && !is(op, "PUT") && !is(op, "DELETE"))
+            return false;
+        handle_manifest(op, read);
+        return !op->run || is(op, "PUT");
     case R_BLOB:
-        if (!digest_valid(sv_from(op->ref))) {
-            op_error(op, 400, "DIGEST_INVALID", "not a sha256 digest");
-            op_answer(op);
-            return;
+        if (!digest_valid_any(sv_from(op->ref))) {
+            refuse(op, 400, "DIGEST_INVALID", "not a sha256 or sha512 digest");
+            return true;
         }
-        op->run = read ? get_blob : NULL; /* blobs are the store's: not deleted from here */
-        break;
+        op->run = read ? get_blob : is(op, "DELETE") ? delete_blob : NULL;
+        return false;
     case R_UPLOAD_START:
-        if (is(op, "POST")) {
-            upload_begin(op);
-            return;
-        }
-        break;
+        if (!is(op, "POST"))
+            return false;
+        upload_begin(op);
+        return true;
     case R_UPLOAD:
         upload_handle(op);
-        return;
+        return true;
     case R_NONE:
-        op_error(op, 404, "NAME_UNKNOWN", "no such page");
-        op_answer(op);
-        return;
+        break;
     }
-    if (op->run) {
-        op_start(op);
-        return;
+    refuse(op, 404, "NAME_UNKNOWN", "no such page");
+    return true;
+}
+
+static void admitted(struct op *op) {
+    bool read = is(op, "GET") || is(op, "HEAD");
+    if (op->name && !name_ok(op->name)) {
+        refuse(op, read ? 404 : 400, "NAME_INVALID", "not the name of a repository");
+    } else if ((op->r->read_only || op->r->mirror) && !read) {
+        refuse(op, 405, "UNSUPPORTED", op->r->mirror ? "this registry mirrors another one and takes no changes" : "this registry is read-only");
+    } else if (!route(op, read)) {
+        if (op->run)
+            op_start(op);
+        else
+            refuse(op, 405, "UNSUPPORTED", "the method is not supported here");
     }
-    op_error(op, 405, "UNSUPPORTED", "%s is not supported here", op->method);
-    op_answer(op);
+}
+
+static void denied(struct op *op) {
+    op_header(op, "WWW-Authenticate", "Basic realm=\"slipway\", charset=\"UTF-8\"");
+    refuse(op, 401, "UNAUTHORIZED", "authentication required");
+}
+
+static void auth_work(void *arg) {
+    struct op *op = arg;
+    op->admitted = reg_auth_check(op->r->auth, op->credentials);
+}
+
+static void auth_done(struct loop *l, void *arg) {
+    struct op *op = arg;
+    explicit_bzero(op->credentials, strlen(op->credentials));
+    if (!op->rq)
+        op_answer(op); /* the client did not wait */
+    else if (op->admitted)
+        admitted(op);
+    else
+        denied(op);
 }
 
 void registry_handle(struct httpd_req *rq, void *arg) {
     struct registry *r = arg;
     struct op *op = op_new(r, rq);
-    if (!authorized(r, rq)) {
-        op_header(op, "WWW-Authenticate", "Basic realm=\"slipway\"");
-        op_error(op, 401, "UNAUTHORIZED", "authentication required");
-        op_answer(op);
-    } else if (op->name && !name_ok(op->name)) {
-        bool read = is(op, "GET") || is(op, "HEAD");
-        op_error(op, read ? 404 : 400, "NAME_INVALID", "not the name of a repository");
-        op_answer(op);
-    } else if (r->read_only && !is(op, "GET") && !is(op, "HEAD")) {
-        op_error(op, 405, "UNSUPPORTED", "this registry is read-only");
-        op_answer(op);
+    const char *h = httpd_header(rq, "authorization");
+    bool read = is(op, "GET") || is(op, "HEAD");
+    int known = !r->auth || (!h && r->anonymous_pull && read && op->route != R_BASE) ? 1 : reg_auth_known(r->auth, h);
+    if (known == -EAGAIN) {
+        op->credentials = xstrdup(h);
+        loop_work(r->l, auth_work, auth_done, op);
+    } else if (known == 1) {
+        admitted(op);
     } else {
-        dispatch(op);
+        denied(op);
     }
 }
 
 int registry_new(struct registry **ret, struct store *s, struct loop *l, const struct registry_options *o, struct err *e) {
     struct registry *r = xcalloc(1, sizeof *r);
+    int q = 0;
     r->s = s;
     r->l = l;
-    r->read_only = o && o->read_only;
-    if (o && o->basic_user)
-        r->auth = xasprintf("%s:%s", o->basic_user, o->basic_pass ? o->basic_pass : "");
-    int q = lease_new(s, "registry", &r->lease, e);
+    r->max_blob = o && o->max_blob ? o->max_blob : BLOB_MAX;
+    if (o) {
+        r->read_only = o->read_only;
+        r->anonymous_pull = o->anonymous_pull;
+        if (o->basic_user || o->htpasswd)
+            q = reg_auth_new(&r->auth, o, e);
+        if (q == 0 && o->mirror_of)
+            q = reg_mirror_new(&r->mirror, o->mirror_of, o->conf, e);
+    }
     if (q < 0) {
-        free(r->auth);
-        free(r);
+        registry_free(r);
         return q;
     }
     *ret = r;
@@ -541,9 +661,7 @@ void registry_free(struct registry *r) {
     while (r->n_ops)
         loop_once(r->l, 100);
     uploads_free(r);
-    lease_free(r->lease);
-    if (r->auth)
-        explicit_bzero(r->auth, strlen(r->auth));
-    free(r->auth);
+    reg_mirror_free(r->mirror);
+    reg_auth_free(r->auth);
     free(r);
 }

@@ -98,20 +98,37 @@ static void release(struct op *op) {
 
 /* --- the end of an upload, on a worker ----------------------------------------------------- */
 
+/* A digest that is not the store's: computed from the blob that is there by now. */
+static int verify_other(struct op *op, const char *blob, struct err *e) {
+    char found[DIGEST_ANY_LEN + 1];
+    _cleanup_close_ int fd = blob_open(op->r->s, blob, NULL, e);
+    int r = fd < 0 ? fd : digest_of_fd_like(fd, op->digest, found);
+    if (r < 0)
+        return r;
+    return streq(found, op->digest) ? 0 : err_set(e, ERR_NET, -EBADMSG, "content is %.30s…, not %.30s… as announced", found, op->digest);
+}
+
 static void commit(struct op *op) {
     struct upload *u = op->up;
     struct err e = {0};
     char found[DIGEST_LEN + 1] = "";
-    lease_use(op->r->lease, op->digest);
-    int r = blob_commit(TAKE(u->w), op->digest, found, &e);
+    bool own = digest_valid(sv_from(op->digest));
+    int r = own ? rr_link(op->r->s, op->name, op->digest, NULL, &e) : 0;
+    if (r == 0)
+        r = blob_commit(TAKE(u->w), own ? op->digest : NULL, found, &e);
+    if (r == 0 && !own && (r = verify_other(op, found, &e)) == 0) {
+        r = rr_link(op->r->s, op->name, op->digest, found, &e);
+        if (r == 0 && !blob_has(op->r->s, found))
+            r = err_set(&e, ERR_INTERNAL, -EAGAIN, "collected before it was noted; send it again");
+    }
     if (r == -EBADMSG) {
         op_error(op, 400, "DIGEST_INVALID", "%s", e.msg);
     } else if (r < 0) {
         op_error(op, r == -ENOSPC ? 507 : 500, "UNKNOWN", "%s", e.msg[0] ? e.msg : strerror(-r));
     } else {
         op->status = 201;
-        op_header(op, "Location", "/v2/%s/blobs/%s", op->name, found);
-        op_header(op, "Docker-Content-Digest", "%s", found);
+        op_header(op, "Location", "/v2/%s/blobs/%s", op->name, op->digest);
+        op_header(op, "Docker-Content-Digest", "%s", op->digest);
     }
     op->leave_up = true; /* done, or spoilt */
 }
@@ -158,29 +175,37 @@ static int on_block(void *arg, const void *p, size_t n) {
 
 static void take_body(struct op *op) {
     op->up->busy = true;
-    httpd_pour(op->rq, on_block, op->up, UINT64_MAX / 2, spooled, op);
+    uint64_t have = blob_written(op->up->w), max = op->r->max_blob;
+    httpd_pour(op->rq, on_block, op->up, max - MIN(max, have), spooled, op);
 }
 
 /* --- requests ------------------------------------------------------------------------------ */
 
 static bool digest_given(struct op *op) {
-    if (digest_valid(sv_from(op->digest)))
+    if (digest_valid_any(sv_from(op->digest)))
         return true;
-    op_error(op, 400, "DIGEST_INVALID", "not a sha256 digest");
+    op_error(op, 400, "DIGEST_INVALID", "not a sha256 or sha512 digest");
     return false;
 }
 
-void upload_begin(struct op *op) {
-    if (op->mount && digest_valid(sv_from(op->mount))) {
-        lease_use(op->r->lease, op->mount);
-        if (blob_has(op->r->s, op->mount)) {
-            op->status = 201;
-            op_header(op, "Location", "/v2/%s/blobs/%s", op->name, op->mount);
-            op_header(op, "Docker-Content-Digest", "%s", op->mount);
-            op_answer(op);
-            return;
-        }
+/* Blobs of another repository, or (without `from`) of any that has it. On a worker. */
+static void mount(struct op *op) {
+    struct store *s = op->r->s;
+    struct err e = {0};
+    char blob[DIGEST_LEN + 1];
+    _cleanup_free_ char *from = op->from ? rr_repo(s, op->from) : NULL;
+    int r = op->from ? rr_blob(s, from, op->mount, blob) : rr_blob_anywhere(s, op->mount, blob);
+    if (r == 1)
+        r = rr_link(s, op->name, op->mount, blob, &e) < 0 ? -EIO : blob_has(s, blob);
+    op->status = 0;
+    if (r == 1) {
+        op->status = 201;
+        op_header(op, "Location", "/v2/%s/blobs/%s", op->name, op->mount);
+        op_header(op, "Docker-Content-Digest", "%s", op->mount);
     }
+}
+
+static void begin(struct op *op) {
     if ((op->digest && !digest_given(op)) || !(op->up = upload_new(op))) {
         op_answer(op);
         return;
@@ -193,6 +218,23 @@ void upload_begin(struct op *op) {
     op->up = NULL;
     op->status = 202;
     op_answer(op);
+}
+
+static void mount_work(void *arg) { mount(arg); }
+
+static void mount_done(struct loop *l, void *arg) {
+    struct op *op = arg;
+    if (op->status || !op->rq)
+        op_answer(op);
+    else
+        begin(op); /* not there: to be sent */
+}
+
+void upload_begin(struct op *op) {
+    if (op->mount && digest_valid_any(sv_from(op->mount)))
+        loop_work(op->r->l, mount_work, mount_done, op);
+    else
+        begin(op);
 }
 
 /* "a-b" must begin where the last chunk ended. */

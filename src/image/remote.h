@@ -40,5 +40,7 @@ int remote_manifest(struct remote *r, const char *tag_or_digest, struct buf *ret
 /* Downloads a blob into the store (nothing to do when it is there), resuming what an earlier try
  * left, and verifies it. */
 int remote_blob(struct remote *r, struct store *s, const char *digest, uint64_t size, const struct image_progress *p, struct err *e);
+/* How large a blob is there (HEAD). -ENOENT with ERR_NOTFOUND on 404. */
+int remote_blob_size(struct remote *r, const char *digest, uint64_t *ret, struct err *e);
 /* True when the last failure was that nobody answered (no HTTP status at all). */
 bool remote_unreachable(const struct err *e);
