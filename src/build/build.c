@@ -1,6 +1,7 @@
 /* A build from end to end: read the Dockerfile, find the base images, evaluate the stages that the
  * target needs into one graph, freeze the context, solve, write the configuration. */
 #include "build/eval.h"
+#include "build/lint.h"
 #include "box/net.h"
 #include "core/loop.h"
 
@@ -68,19 +69,28 @@ static void read_args(struct build *b) {
     }
 }
 
-static void read_platform(struct build *b) {
-    static const char *const names[][3] = {{"x86_64", "amd64", ""}, {"aarch64", "arm64", ""}, {"armv7l", "arm", "v7"},
-                                           {"i686", "386", ""}, {"riscv64", "riscv64", ""}, {"ppc64le", "ppc64le", ""}, {"s390x", "s390x", ""}};
+/* The build argument wins over the environment's. */
+static int read_epoch(struct build *b, struct err *e) {
+    const char *text = map_gets(&b->build_args, "SOURCE_DATE_EPOCH");
+    uint64_t v;
+    b->epoch = b->rq->source_date_epoch;
+    if (!text || !*text)
+        return 0;
+    if (sv_u64(sv_from(text), INT32_MAX * 100ull, &v) < 0)
+        return err_set(e, ERR_USER, -EINVAL, "invalid SOURCE_DATE_EPOCH: %s", text);
+    b->epoch = (int64_t)v;
+    return 0;
+}
+
+static int read_platform(struct build *b, struct err *e) {
     struct utsname u;
     uname(&u);
-    snprintf(b->os, sizeof b->os, "linux");
-    snprintf(b->arch, sizeof b->arch, "%.31s", u.machine);
-    for (size_t i = 0; i < ELEMENTS(names); i++)
-        if (streq(names[i][0], u.machine)) {
-            snprintf(b->arch, sizeof b->arch, "%s", names[i][1]);
-            snprintf(b->variant, sizeof b->variant, "%s", names[i][2]);
-        }
-    snprintf(b->platform, sizeof b->platform, "%s/%s%s%s", b->os, b->arch, b->variant[0] ? "/" : "", b->variant);
+    if (platform_parse(streq(u.machine, "armv7l") ? "arm" : streq(u.machine, "i686") ? "386" : u.machine, &b->native) < 0)
+        return err_set(e, ERR_ENV, -ENOTSUP, "a processor that images have no name for: %s", u.machine);
+    b->platform = b->native;
+    if (b->rq->platform && platform_parse(b->rq->platform, &b->platform) < 0)
+        return err_hint(e, err_set(e, ERR_USER, -EINVAL, "\"%s\" is no platform", b->rq->platform), "such as linux/arm64");
+    return 0;
 }
 
 static int wanted(const char *rel, bool is_dir, void *arg) {
@@ -162,24 +172,24 @@ static int write_image(struct build *b, struct stage *st, struct build_result *r
     image_config_copy(&c, &st->config);
     int64_t at = first_time(st);
     char created[32];
-    if (b->rq->source_date_epoch >= 0)
-        at = b->rq->source_date_epoch;
+    if (b->epoch >= 0)
+        at = b->epoch;
     if (!at && c.created) /* configuration alone changed: as old as its base */
         snprintf(created, sizeof created, "%.31s", c.created);
     else
         format_time((uint64_t)at * 1000000000u, created);
     for (size_t i = 0; i < st->n_history; i++) {
         const struct vertex *v = st->history[i].v;
-        if (v && b->rq->source_date_epoch < 0)
+        if (v && b->epoch < 0)
             format_time((uint64_t)v->created * 1000000000u, created);
         history_add(&c, created, st->history[i].created_by, !v || !v->snap[0]);
     }
     free(c.created);
     c.created = xstrdup(created);
     if (!c.os)
-        c.os = xstrdup(b->os);
+        c.os = xstrdup(st->platform.os);
     if (!c.architecture)
-        c.architecture = xstrdup(b->arch);
+        c.architecture = xstrdup(st->platform.arch);
     for (const char *const *l = b->rq->labels; l && *l; l++) {
         size_t n = strcspn(*l, "=");
         _cleanup_free_ char *key = xstrndup(*l, n);
@@ -227,6 +237,37 @@ static int graph_make(struct build *b, unsigned *ret_target, struct err *e) {
     return r;
 }
 
+/* Checks and descriptions: every stage is looked at, nothing is run. */
+static int build_called(struct build *b, size_t diags_before, struct err *e) {
+    int r, target = graph_target(b, e);
+    if (target < 0)
+        return target;
+    b->stages = xcalloc(b->df->n_stages, sizeof *b->stages);
+    r = eval_globals(b);
+    bool all = b->rq->call == BUILD_CALL_CHECK && !(b->rq->target && *b->rq->target);
+    for (unsigned i = 0; i < b->df->n_stages && r >= 0; i++)
+        if (all || i == (unsigned)target)
+            graph_needed(b, i);
+    if (r >= 0)
+        r = graph_images(b, e);
+    for (unsigned i = 0; i < b->df->n_stages && r >= 0; i++)
+        if (b->stages[i].needed && b->stages[i].state == STAGE_NEW) {
+            int k = eval_stage(b, i, e);
+            r = k < 0 && k != -EBADMSG ? k : 0;
+        }
+    if (r >= 0 && b->rq->call == BUILD_CALL_CHECK)
+        r = lint_filter(b->df, map_gets(&b->build_args, "BUILDKIT_DOCKERFILE_CHECK"), b->d, diags_before);
+    if (b->rq->call == BUILD_CALL_CHECK && (r >= 0 || r == -EBADMSG))
+        build_check(b, diags_before, b->rq->call_out);
+    if (r >= 0 && b->d->errors)
+        r = -EBADMSG;
+    if (r >= 0 && b->rq->call == BUILD_CALL_OUTLINE)
+        build_outline(b, (unsigned)target, b->rq->call_out);
+    if (r >= 0 && b->rq->call == BUILD_CALL_TARGETS)
+        build_targets(b, b->rq->call_out);
+    return r;
+}
+
 static void warnings_emit(struct build *b, size_t from) {
     for (size_t i = from; i < b->d->n; i++)
         if (b->d->items[i].level == DIAG_WARNING)
@@ -254,6 +295,7 @@ static void build_done(struct build *b) {
     cache_last_free(b->last);
     ignore_done(&b->ignore);
     map_done(&b->globals);
+    map_done(&b->global_defaults);
     map_done(&b->build_args);
     map_done(&b->args_used);
     map_done(&b->images);
@@ -278,15 +320,25 @@ int build_image(struct store *s, struct lease *l, const struct build_request *rq
     pthread_mutex_init(&b.lock, NULL);
     pthread_mutex_init(&b.event_lock, NULL);
     pthread_cond_init(&b.cond, NULL);
-    read_platform(&b);
     read_args(&b);
-    int r = read_dockerfile(&b, e);
+    int r = read_epoch(&b, e);
+    if (r >= 0)
+        r = read_platform(&b, e);
+    if (r >= 0)
+        r = read_dockerfile(&b, e);
     if (r >= 0)
         r = read_ignore(&b);
+    if (r >= 0 && rq->call) {
+        r = build_called(&b, diags_before, e);
+        build_done(&b);
+        return r;
+    }
     if (r >= 0) {
         _cleanup_free_ char *name = last_name(&b);
         b.last = cache_last_new(s, name);
         r = graph_make(&b, &target, e);
+        if (r >= 0 || r == -EBADMSG)
+            r = lint_filter(b.df, map_gets(&b.build_args, "BUILDKIT_DOCKERFILE_CHECK"), d, diags_before) < 0 ? -EBADMSG : r;
     }
     if (r >= 0) {
         unused_args(&b);

@@ -17,7 +17,13 @@ struct build_event {
     struct span at;
 };
 struct build_secret { const char *id; const char *file; const char *env_value; };
+/* What is asked for: an image, or only what the Dockerfile says. Then nothing is fetched or run;
+ * a base image that is not here is taken as unknown. */
+enum build_call { BUILD_CALL_BUILD, BUILD_CALL_CHECK, BUILD_CALL_OUTLINE, BUILD_CALL_TARGETS };
 struct build_request {
+    enum build_call call;
+    bool call_json;             /* OUTLINE, TARGETS: as JSON */
+    struct buf *call_out;       /* their text; CHECK: the report. Its warnings are in the diagnostics */
     int context_fd;             /* dirfd of a folder, or -1 */
     const char *context_tree;   /* or a tree snapshot id already in the store, or NULL */
     const char *context_name;   /* key for the stat index (absolute path) */
@@ -32,6 +38,7 @@ struct build_request {
     const char *const *add_hosts;
     const struct build_secret *secrets; size_t n_secrets;
     bool no_cache, pull, host_network, no_network;
+    const char *platform;       /* "linux/arm64"; NULL = this machine's */
     unsigned parallel;          /* 0 = cores */
     int64_t source_date_epoch;  /* <0: none */
     struct box_net *net;        /* RUN joins it (a job's), or NULL: one of the build's own when first needed */

@@ -276,8 +276,11 @@ static int symbolic(const char *p, const char *end, uint32_t *mode, bool is_dir)
 
 int chmod_parse(const char *text, uint32_t mode, bool is_dir, uint32_t *ret) {
     size_t n = strlen(text);
-    if (n && n <= 5 && strspn(text, "01234567") == n) {
-        *ret = (uint32_t)strtoul(text, NULL, 8) & 07777;
+    if (n && n <= 9 && strspn(text, "01234567") == n) {
+        uint32_t bits = (uint32_t)strtoul(text, NULL, 8);
+        if (bits > 07777)
+            return -EINVAL;
+        *ret = bits;
         return 0;
     }
     struct sv rest = sv_from(text), part;

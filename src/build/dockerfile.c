@@ -5,6 +5,7 @@
  * a list of segments that map its offsets back to line and column. instruction.c reads one logical
  * line; when the instruction names heredocs, their bodies are the physical lines that follow. */
 #include "build/dockerfile_int.h"
+#include "build/lint.h"
 
 #define MAX_TEXT (1u << 20)
 #define MAX_INSTRS 10000u
@@ -67,13 +68,6 @@ void df_error(struct df_parser *p, const char *where, size_t n, const char *hint
     va_end(ap);
 }
 
-void df_lint(struct df_parser *p, const char *where, size_t n, const char *rule, const char *fmt, ...) {
-    va_list ap;
-    va_start(ap, fmt);
-    report(p, DIAG_WARNING, where, n, rule, NULL, fmt, ap);
-    va_end(ap);
-}
-
 static struct sv ltrim(struct sv s) {
     while (s.n && (s.p[0] == ' ' || s.p[0] == '\t' || s.p[0] == '\v' || s.p[0] == '\f' || s.p[0] == '\r'))
         s.p++, s.n--;
@@ -87,19 +81,25 @@ static bool is_comment(struct sv line) {
 
 /* --- directives ---------------------------------------------------------------------------- */
 
+/* docker/dockerfile at any version, also by way of a mirror ("mirror.example/docker/dockerfile:1");
+ * what stands behind a blank are its options. */
 static bool syntax_known(struct sv v) {
-    static const char *const names[] = {"docker/dockerfile", "docker.io/docker/dockerfile",
-                                        "docker/dockerfile-upstream", "docker.io/docker/dockerfile-upstream"};
+    static const char *const names[] = {"docker/dockerfile", "docker/dockerfile-upstream"};
     struct sv name = v;
-    ssize_t at = sv_chr(name, '@');
+    ssize_t at = sv_chr(name, ' ');
+    if (at >= 0)
+        name.n = (size_t)at;
+    at = sv_chr(name, '@');
     if (at >= 0)
         name.n = (size_t)at;
     at = sv_rchr(name, ':');
     if (at >= 0 && sv_chr(sv_n(name.p + at, name.n - (size_t)at), '/') < 0)
         name.n = (size_t)at;
-    for (size_t i = 0; i < ELEMENTS(names); i++)
-        if (sv_eqs(name, names[i]))
+    for (size_t i = 0; i < ELEMENTS(names); i++) {
+        size_t n = strlen(names[i]);
+        if (sv_eqs(name, names[i]) || (name.n > n + 1 && sv_eqs(sv_sub(name, name.n - n, name.n), names[i]) && name.p[name.n - n - 1] == '/'))
             return true;
+    }
     return false;
 }
 
@@ -181,6 +181,27 @@ static bool continues(struct sv *line, char escape) {
     return true;
 }
 
+/* An empty comment parts those before it from what follows. */
+static void comment_add(struct df_parser *p, struct sv text) {
+    if (!text.n) {
+        strv_done(&p->comments);
+        p->comments = (struct strv){0};
+    } else if (p->comments.n < 1000) {
+        strv_addn(&p->comments, text.p, text.n);
+    }
+}
+
+static void comments_take(struct df_parser *p, struct df_instr *in) {
+    if (p->comments.n) {
+        const char **v = ARENA_ARRAY(&p->f->arena, const char *, p->comments.n + 1);
+        for (size_t i = 0; i < p->comments.n; i++)
+            v[i] = arena_strdup(&p->f->arena, p->comments.v[i]);
+        in->comments = v;
+    }
+    strv_done(&p->comments);
+    p->comments = (struct strv){0};
+}
+
 /* 1 = a line in *out (segs and buffer reused), 0 = end. */
 static int logical_line(struct df_parser *p, struct lines *l, struct buf *b, struct df_line *out) {
     struct sv line;
@@ -191,6 +212,8 @@ static int logical_line(struct df_parser *p, struct lines *l, struct buf *b, str
         if (!next_line(l, &line, NULL))
             return 0;
         struct sv t = ltrim(line);
+        if (t.n && t.p[0] == '#')
+            comment_add(p, sv_trim(sv_sub(t, 1, t.n)));
         if (t.n && t.p[0] != '#') {
             seg_add(out, 0, no, (uint32_t)(t.p - line.p) + 1);
             line = t;
@@ -215,7 +238,7 @@ static int logical_line(struct df_parser *p, struct lines *l, struct buf *b, str
         }
         if (blank_seen && blank_no) {
             diags_add(p->d, DIAG_WARNING, (struct span){.file = p->f->file, .line = blank_no, .col = 1},
-                      "NoEmptyContinuation", NULL, "empty continuation line");
+                      "NoEmptyContinuation", NULL, "Empty continuation line");
             blank_no = 0;
         }
         more = continues(&line, p->f->escape);
@@ -310,25 +333,16 @@ static void stage_begin(struct df_parser *p, struct df_instr *in) {
     if (in->n_words == 3) {
         const char *name = in->words[2].s;
         char *low = arena_strdup(&f->arena, name);
-        bool upper = false, bad = !((low[0] | 32) >= 'a' && (low[0] | 32) <= 'z');
+        bool bad = !((low[0] | 32) >= 'a' && (low[0] | 32) <= 'z');
         for (char *c = low; *c; c++) {
-            if (*c >= 'A' && *c <= 'Z') {
+            if (*c >= 'A' && *c <= 'Z')
                 *c = (char)(*c | 32);
-                upper = true;
-            }
             bad |= !((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-' || *c == '_' || *c == '.');
         }
         struct span at = in->words[2].at;
         if (bad)
             diags_add(p->d, DIAG_ERROR, at, NULL, "letters, digits, '-', '_' and '.', beginning with a letter",
                       "invalid name for a stage: \"%s\"", name);
-        if (upper)
-            diags_add(p->d, DIAG_WARNING, at, "StageNameCasing", NULL, "stage name \"%s\" should be lower-case", name);
-        if (streq(low, "scratch") || streq(low, "context"))
-            diags_add(p->d, DIAG_WARNING, at, "ReservedStageName", NULL, "stage name \"%s\" is reserved", low);
-        for (size_t i = 0; i < f->n_stages; i++)
-            if (streq0(f->stages[i].name, low))
-                diags_add(p->d, DIAG_WARNING, at, "DuplicateStageName", NULL, "duplicate stage name \"%s\"", low);
         s->name = low;
     }
     f->n_stages++;
@@ -342,12 +356,6 @@ static void instr_add(struct df_parser *p, struct df_instr *in) {
     }
     if (f->n_stages) {
         struct df_stage *s = &f->stages[f->n_stages - 1];
-        if (in->op == DF_CMD || in->op == DF_ENTRYPOINT || in->op == DF_HEALTHCHECK) {
-            for (size_t i = 0; i < s->n_instrs; i++)
-                if (s->instrs[i]->op == in->op)
-                    diags_add(p->d, DIAG_WARNING, s->instrs[i]->at, "MultipleInstructionsDisallowed", NULL,
-                              "several %s in one stage: only the last counts", df_op_name(in->op));
-        }
         GROW(s->instrs, s->cap_instrs, s->n_instrs + 1);
         s->instrs[s->n_instrs++] = in;
     } else if (in->op == DF_ARG) {
@@ -387,14 +395,22 @@ int dockerfile_parse(const char *file, struct sv text, struct dockerfile **ret, 
         if (!line.text.n)
             continue;
         struct df_instr *in = df_instr_read(&p, false);
-        if (!in)
+        if (!in) {
+            strv_done(&p.comments);
+            p.comments = (struct strv){0};
             continue;
+        }
+        comments_take(&p, in);
         struct df_instr *owner = df_heredoc_owner(in);
         if (owner && read_heredocs(&p, &l, owner) < 0)
             break;
+        in->end_line = l.no - 1;
         instr_add(&p, in);
     }
     free(line.segs);
+    strv_done(&p.comments);
+    if (d->errors == errors_before)
+        lint_file(f, d);
     if (!f->n_stages && d->errors == errors_before)
         diags_add(d, DIAG_ERROR, (struct span){.file = f->file, .line = 1, .col = 1}, NULL, NULL,
                   p.n_instrs ? "there is no FROM" : "the file is empty");

@@ -43,6 +43,9 @@ struct df_health {
 struct df_instr {
     enum df_op op;
     struct span at;
+    struct sv keyword;  /* as written */
+    uint32_t end_line;  /* the last one, heredocs included */
+    const char *const *comments; /* right before it, without "#"; NULL-terminated, or NULL */
     const char *text; /* keyword in capitals, flags and arguments, continuations joined */
     const char *rest; /* after keyword and flags */
     struct df_flag *flags;
@@ -53,6 +56,7 @@ struct df_instr {
      * FROM: the base. The others: their arguments. */
     struct df_word *words;
     size_t n_words;
+    bool legacy;           /* ENV and LABEL without "=" */
     struct df_pair *pairs; /* ARG, ENV, LABEL */
     size_t n_pairs;
     struct df_heredoc *heredocs;

@@ -19,13 +19,12 @@ struct df_parser {
     struct diags *d;
     const struct df_line *line;
     size_t n_instrs;
+    struct strv comments; /* since the last instruction */
 };
 /* Position of a place in the current logical line. */
 struct span df_at(const struct df_parser *p, const char *where, size_t n);
 void df_error(struct df_parser *p, const char *where, size_t n, const char *hint, const char *fmt,
               ...) _printf_(5, 6);
-void df_lint(struct df_parser *p, const char *where, size_t n, const char *rule, const char *fmt,
-             ...) _printf_(5, 6);
 /* Reads p->line into *ret; NULL after an error that was reported. Heredoc bodies are not read yet:
  * their data is empty. */
 struct df_instr *df_instr_read(struct df_parser *p, bool in_onbuild);

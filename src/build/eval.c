@@ -2,6 +2,8 @@
  * configuration. A stage is evaluated when something needs it, so stages that nothing needs cost
  * nothing; its base image's configuration must be known by then. */
 #include "build/eval.h"
+#include "build/lint.h"
+#include "image/ref.h"
 
 void eval_error(struct build *b, struct span at, const char *hint, const char *fmt, ...) {
     char msg[600];
@@ -44,46 +46,88 @@ struct lookup {
     struct build *b;
     struct stage *st; /* NULL: global scope */
     struct span at;
+    bool quiet;
+    bool defaults;          /* global scope as if no build argument was given */
+    unsigned found, missed; /* names that were set, and not */
+    struct sv last;         /* the last one that was set */
 };
 
 static const char *get(void *arg, struct sv name) {
     struct lookup *l = arg;
-    return l->st ? stage_var(l->b, l->st, name) : map_get(&l->b->globals, name);
+    const char *v = l->st ? stage_var(l->b, l->st, name) : map_get(l->defaults ? &l->b->global_defaults : &l->b->globals, name);
+    l->found += v != NULL;
+    l->missed += v == NULL;
+    if (v)
+        l->last = name;
+    return v;
+}
+
+static void names_of(struct map *m, struct strv *out) {
+    MAP_FOREACH(m, en)
+        strv_add(out, en->key);
 }
 
 static void unset(void *arg, struct sv name) {
     struct lookup *l = arg;
-    /* An ARG without a value is empty on purpose. */
-    if (l->st && map_has(&l->st->args, name))
+    struct map *args = l->st ? &l->st->args : &l->b->globals;
+    /* An ARG without a value is empty on purpose. What an unknown base sets is not known. */
+    if (l->quiet || map_has(args, name) || (l->st && l->st->unknown_base))
         return;
-    eval_warn(l->b, l->at, l->st ? "UndefinedVar" : "UndefinedArgInFrom", "%s \"$" SV_FMT "\" is not set",
-              l->st ? "variable" : "global ARG", SV_ARG(sv_sub(name, 0, 100)));
+    _cleanup_strv_ struct strv names = {0};
+    for (size_t i = 0; l->st && i < l->st->config.env.n; i++)
+        strv_addn(&names, l->st->config.env.v[i], strcspn(l->st->config.env.v[i], "="));
+    names_of(args, &names);
+    const char *near = lint_suggest(name, (const char *const *)names.v);
+    name.n = MIN(name.n, 100u);
+    if (l->st)
+        eval_warn(l->b, l->at, "UndefinedVar", "Usage of undefined variable '$" SV_FMT "'%s%s%s", SV_ARG(name),
+                  near ? " (did you mean $" : "", near ? near : "", near ? "?)" : "");
+    else
+        eval_warn(l->b, l->at, "UndefinedArgInFrom", "FROM argument '" SV_FMT "' is not declared%s%s%s", SV_ARG(name),
+                  near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
-static char *expand_at(struct build *b, struct stage *st, struct df_word w) {
-    struct lookup l = {b, st, w.at};
-    struct expand x = {.escape = b->df->escape, .get = get, .unset = unset, .arg = &l};
+void stage_var_unset(struct build *b, struct stage *st, struct sv name, struct span at) {
+    struct lookup l = {.b = b, .st = st, .at = at};
+    unset(&l, name);
+}
+
+static char *expand_with(struct lookup *l, struct df_word w) {
+    struct expand x = {.escape = l->b->df->escape, .get = get, .unset = unset, .arg = l};
     struct err e = {0};
     char *out;
-    if (expand_word(&b->arena, &x, sv_from(w.s), &out, &e) < 0) {
-        eval_error(b, w.at, NULL, "%s", e.msg);
+    l->at = w.at;
+    if (expand_word(&l->b->arena, &x, sv_from(w.s), &out, &e) < 0) {
+        if (!l->quiet)
+            eval_error(l->b, w.at, NULL, "%s", e.msg);
         return NULL;
     }
     return out;
+}
+
+static char *expand_at(struct build *b, struct stage *st, struct df_word w) {
+    struct lookup l = {.b = b, .st = st};
+    return expand_with(&l, w);
 }
 
 char *stage_expand(struct build *b, struct stage *st, struct df_word w) { return expand_at(b, st, w); }
 
 /* --- global arguments ----------------------------------------------------------------------- */
 
+static void platform_arg(struct build *b, const char *key, const char *value) {
+    map_sets(&b->globals, key, (void *)(uintptr_t)value);
+    map_sets(&b->global_defaults, key, (void *)(uintptr_t)value);
+}
+
 static void platform_args(struct build *b) {
     static const char *const who[] = {"TARGET", "BUILD"};
     for (size_t i = 0; i < 2; i++) {
-        const char *const v[][2] = {{"PLATFORM", b->platform}, {"OS", b->os}, {"ARCH", b->arch}, {"VARIANT", b->variant}};
+        const struct platform *p = i ? &b->native : &b->platform;
+        const char *const v[][2] = {{"PLATFORM", p->text}, {"OS", p->os}, {"ARCH", p->arch}, {"VARIANT", p->variant}};
         for (size_t k = 0; k < ELEMENTS(v); k++)
-            map_sets(&b->globals, arena_printf(&b->arena, "%s%s", who[i], v[k][0]), (void *)(uintptr_t)v[k][1]);
+            platform_arg(b, arena_printf(&b->arena, "%s%s", who[i], v[k][0]), v[k][1]);
     }
-    map_sets(&b->globals, "TARGETSTAGE", (void *)(uintptr_t)(b->rq->target ? b->rq->target : "default"));
+    platform_arg(b, "TARGETSTAGE", b->rq->target && *b->rq->target ? b->rq->target : "default");
 }
 
 int eval_globals(struct build *b) {
@@ -94,6 +138,8 @@ int eval_globals(struct build *b) {
         for (size_t k = 0; k < in->n_pairs; k++) {
             const struct df_pair *p = &in->pairs[k];
             char *v = map_gets(&b->build_args, p->key);
+            struct lookup dl = {.b = b, .quiet = true, .defaults = true};
+            map_sets(&b->global_defaults, p->key, p->value ? expand_with(&dl, (struct df_word){p->value, p->at}) : map_gets(&b->globals, p->key));
             if (v)
                 map_sets(&b->args_used, p->key, v);
             else if (p->value)
@@ -106,13 +152,56 @@ int eval_globals(struct build *b) {
     return b->d->errors > errors ? -EBADMSG : 0;
 }
 
-const char *graph_base_ref(struct build *b, const struct df_stage *st, struct err *e) {
-    char *ref = expand_at(b, NULL, st->base);
+/* Would the base be a name at all without build arguments? */
+static void default_base(struct build *b, const struct df_stage *st) {
+    struct lookup l = {.b = b, .quiet = true, .defaults = true};
+    char *ref = expand_with(&l, st->base);
+    struct image_ref r;
+    if (!strchr(st->base.s, '$') || (ref && *ref && ref_parse(ref, &r, NULL) >= 0))
+        return;
+    eval_warn(b, st->base.at, "InvalidDefaultArgInFrom", "Default value for ARG %s results in empty or invalid base image name", st->base.s);
+}
+
+static const char *base_ref(struct build *b, const struct df_stage *st, bool quiet) {
+    struct lookup l = {.b = b, .quiet = quiet};
+    char *ref = expand_with(&l, st->base);
     if (ref && !*ref) {
-        eval_error(b, st->base.at, "give the ARG a default, or --build-arg", "the base \"%s\" comes to nothing", st->base.s);
+        if (!quiet)
+            eval_error(b, st->base.at, "give the ARG a default, or --build-arg", "base name (%s) should not be blank", st->base.s);
         return NULL;
     }
     return ref;
+}
+
+const char *graph_base_ref(struct build *b, const struct df_stage *st) { return base_ref(b, st, true); }
+
+int graph_stage_platform(struct build *b, const struct df_stage *st, bool quiet, struct platform *ret) {
+    *ret = b->platform;
+    if (!st->platform)
+        return 0;
+    struct lookup l = {.b = b, .quiet = quiet};
+    const struct df_word w = {st->platform, st->at};
+    char *p = expand_with(&l, w);
+    if (!p)
+        return -EBADMSG;
+    if (!*p) {
+        if (!quiet)
+            eval_error(b, st->at, NULL, "empty platform value from expression %s", st->platform);
+        return -EBADMSG;
+    }
+    if (platform_parse(p, ret) < 0) {
+        if (!quiet)
+            eval_error(b, st->at, "such as linux/arm64", "\"%s\" is no platform", p);
+        return -EBADMSG;
+    }
+    if (quiet)
+        return 0;
+    if (l.found == 1 && !l.missed && sv_eqs(l.last, "TARGETPLATFORM") && streq(p, b->platform.text))
+        eval_warn(b, st->at, "RedundantTargetPlatform", "Setting platform to predefined %s in FROM is redundant as this is the default behavior",
+                  st->platform);
+    else if (!l.found && !l.missed && !(st->name && (strstr(st->name, ret->os) || strstr(st->name, ret->arch))))
+        eval_warn(b, st->at, "FromPlatformFlagConstDisallowed", "FROM --platform flag should not use constant value \"%s\"", p);
+    return 0;
 }
 
 /* --- history -------------------------------------------------------------------------------- */
@@ -136,6 +225,8 @@ static bool has_vertex(const struct df_instr *in) {
 static void inherit(struct stage *st, const struct stage *base) {
     image_config_copy(&st->config, &base->config);
     st->last = base->last;
+    st->workdir_set = base->workdir_set;
+    st->unknown_base = base->unknown_base;
     st->base_history = base->base_history;
     for (size_t i = 0; i < base->n_history; i++) {
         GROW(st->history, st->cap_history, st->n_history + 1);
@@ -146,24 +237,11 @@ static void inherit(struct stage *st, const struct stage *base) {
     strv_extend(&st->arg_order, (const char *const *)base->arg_order.v);
 }
 
-static int platform_check(struct build *b, struct stage *st) {
-    if (!st->df->platform)
-        return 0;
-    char *p = expand_at(b, NULL, (struct df_word){st->df->platform, st->df->at});
-    if (!p)
-        return -EBADMSG;
-    struct sv want = sv_from(p), have = sv_from(b->platform);
-    if (*p && !sv_eq(want, have) && !streq(p, b->os) && !(sv_starts(want, b->platform) && p[have.n] == '/')) {
-        eval_error(b, st->df->at, NULL, "platform %s: other platforms than this machine's (%s) are not there yet", p, b->platform);
-        return -EBADMSG;
-    }
-    return 0;
-}
-
 /* What the stage stands on. */
 static int stage_base(struct build *b, struct stage *st, struct err *e) {
-    const char *ref = graph_base_ref(b, st->df, e);
-    if (!ref || platform_check(b, st) < 0)
+    default_base(b, st->df);
+    const char *ref = base_ref(b, st->df, false);
+    if (!ref || graph_stage_platform(b, st->df, false, &st->platform) < 0)
         return -EBADMSG;
     for (unsigned i = st->df->index; i-- > 0;) {
         if (b->df->stages[i].name && strcasecmp(b->df->stages[i].name, ref) == 0) {
@@ -180,9 +258,20 @@ static int stage_base(struct build *b, struct stage *st, struct err *e) {
         st->config.workdir = xstrdup("/");
         return 0;
     }
-    struct vertex *v = graph_image(b, ref, st->df->base.at, e);
+    struct image_ref parsed;
+    struct err why = {0};
+    if (!startswith(ref, "sha256:") && ref_parse(ref, &parsed, &why) < 0) {
+        eval_error(b, st->df->base.at, NULL, "failed to parse stage name \"%s\": invalid reference format", ref);
+        return -EBADMSG;
+    }
+    struct vertex *v = graph_image(b, ref, &st->platform, st->df->base.at, e);
     if (!v)
         return -ENOENT;
+    st->unknown_base = v->unknown;
+    const char *os = v->image->config.os, *arch = v->image->config.architecture;
+    if (os && arch && (!streq(os, st->platform.os) || !streq(arch, st->platform.arch)))
+        eval_warn(b, st->df->base.at, "InvalidBaseImagePlatform",
+                  "Base image %s was pulled with platform \"%s/%s\", expected \"%s\" for current build", ref, os, arch, st->platform.text);
     image_config_copy(&st->config, &v->image->config);
     st->last = v;
     st->base_history = st->config.n_history;
@@ -248,6 +337,6 @@ int eval_from(struct build *b, struct stage *st, const char *name, struct span a
         eval_error(b, at, "a stage can only copy from stages before it", "stage \"%s\" comes later", name);
         return -EBADMSG;
     }
-    *ret = graph_image(b, name, at, e);
+    *ret = graph_image(b, name, &st->platform, at, e);
     return *ret ? 0 : -ENOENT;
 }

@@ -6,6 +6,8 @@
 
 /* Value of a name as this stage sees it: ENV first, then ARG; NULL when unset. */
 const char *stage_var(struct build *b, struct stage *st, struct sv name);
+/* Warns of a name that is not set. */
+void stage_var_unset(struct build *b, struct stage *st, struct sv name, struct span at);
 /* Expands a word; NULL after an error that was reported. */
 char *stage_expand(struct build *b, struct stage *st, struct df_word w);
 void eval_error(struct build *b, struct span at, const char *hint, const char *fmt, ...) _printf_(4, 5);

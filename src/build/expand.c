@@ -22,7 +22,7 @@ static int process(struct scan *s, int stop, struct buf *out);
 static int fail(struct scan *s, const char *msg) { return err_set(s->e, ERR_USER, -EINVAL, "%s", msg); }
 
 static void word_end(struct scan *s, struct buf *out) {
-    if (s->in_word) {
+    if (s->in_word && out->n) {
         strv_addn(s->words, buf_str(out), out->n);
         buf_reset(out);
     }
@@ -65,21 +65,26 @@ struct pattern {
     size_t n;
 };
 
-static void pattern_read(struct pattern *pt, struct sv s, char escape) {
+/* The escape of patterns is \\ whatever the file's is, and stands before * ? \\ } / only. */
+static int pattern_read(struct pattern *pt, struct sv s) {
     pt->c = xmalloc(s.n + 1);
     pt->kind = xmalloc(s.n + 1);
     pt->n = 0;
     for (size_t i = 0; i < s.n; i++) {
         unsigned char k = 0, c = (unsigned char)s.p[i];
-        if (s.p[i] == escape && i + 1 < s.n)
+        if (s.p[i] == '\\') {
+            if (i + 1 >= s.n || !strchr("*?\\}/", s.p[i + 1]))
+                return -EINVAL;
             c = (unsigned char)s.p[++i];
-        else if (s.p[i] == '*')
+        } else if (s.p[i] == '*') {
             k = 2;
-        else if (s.p[i] == '?')
+        } else if (s.p[i] == '?') {
             k = 1;
+        }
         pt->c[pt->n] = c;
         pt->kind[pt->n++] = k;
     }
+    return 0;
 }
 
 static void pattern_done(struct pattern *pt) {
@@ -126,19 +131,30 @@ static int replace(struct scan *s, struct sv v, struct sv pat, struct sv with, b
     struct pattern pt;
     if ((uint64_t)v.n * v.n * (pat.n + 1) > MAX_MATCH_WORK)
         return fail(s, "value too long for this pattern");
-    pattern_read(&pt, pat, s->x->escape);
-    bool done = pt.n == 0;
-    for (size_t i = 0; i < v.n;) {
+    if (pattern_read(&pt, pat) < 0) {
+        pattern_done(&pt);
+        return fail(s, "invalid escape in the pattern of a substitution");
+    }
+    /* A pattern that matches nothing matches before every character and at the end, but not where a
+     * match has just ended. */
+    bool done = false, after = false;
+    for (size_t i = 0; i <= v.n;) {
         ssize_t lo = -1, hi = -1;
         if (!done)
             pattern_prefix(&pt, sv_n(v.p + i, v.n - i), false, &lo, &hi);
-        if (hi > 0) {
+        if (hi > 0 || (hi == 0 && !after)) {
             buf_addsv(out, with);
-            i += (size_t)hi;
             done = !all;
-        } else {
-            buf_addc(out, v.p[i++]);
         }
+        after = hi > 0;
+        if (hi > 0)
+            i += (size_t)hi;
+        else if (i < v.n) /* one character */
+            do
+                buf_addc(out, v.p[i++]);
+            while (i < v.n && ((unsigned char)v.p[i] & 0xC0) == 0x80);
+        else
+            break;
     }
     pattern_done(&pt);
     return 0;
@@ -174,7 +190,10 @@ static int op_strip(struct scan *s, char op, struct sv v, struct buf *out) {
     if ((uint64_t)v.n * (pat.n + 1) > MAX_MATCH_WORK)
         return fail(s, "value too long for this pattern");
     struct pattern pt;
-    pattern_read(&pt, buf_sv(&pat), s->x->escape);
+    if (pattern_read(&pt, buf_sv(&pat)) < 0) {
+        pattern_done(&pt);
+        return fail(s, "invalid escape in the pattern of a substitution");
+    }
     ssize_t lo, hi;
     pattern_prefix(&pt, v, op == '%', &lo, &hi);
     pattern_done(&pt);
@@ -221,11 +240,11 @@ static int op_default(struct scan *s, char op, bool colon, struct sv name, const
 
 static int braces(struct scan *s, struct buf *out) {
     s->p++;
+    if (s->p < s->end && strchr("{}:", *s->p))
+        return fail(s, "bad substitution in ${");
     struct sv name = name_read(s);
     if (s->p >= s->end)
         return fail(s, "missing '}' in ${");
-    if (!name.n)
-        return fail(s, "bad substitution in ${");
     const char *value = s->x->get(s->x->arg, name);
     struct sv v = sv_from(value ? value : "");
     char c = *s->p++;
@@ -235,7 +254,7 @@ static int braces(struct scan *s, struct buf *out) {
             return fail(s, "missing '}' in ${");
         c = *s->p++;
     }
-    if (!value && !(c == '-' || c == '+' || c == '?') && s->x->unset)
+    if (!value && s->x->unset)
         s->x->unset(s->x->arg, name);
     if (c == '-' || c == '+' || c == '?')
         return op_default(s, c, colon, name, value, out);

@@ -1,7 +1,5 @@
 #include "build/eval.h"
 
-#include <sys/utsname.h>
-
 /* --- vertices ------------------------------------------------------------------------------- */
 
 void graph_edge(struct build *b, struct vertex *v, struct vertex *to) {
@@ -141,6 +139,7 @@ void graph_needed(struct build *b, unsigned target) {
 struct fetch {
     struct build *b;
     const char *ref;
+    struct platform platform;
     struct span at;
     struct image *image;
     struct err err;
@@ -152,7 +151,7 @@ struct fetches {
     struct build *b;
     struct fetch *items;
     size_t n, cap;
-    unsigned stage;
+    struct platform platform; /* of the stage that asks */
 };
 
 static void pull_progress(void *arg, const char *id, const char *what, uint64_t done, uint64_t total) {
@@ -166,17 +165,60 @@ static void pull_progress(void *arg, const char *id, const char *what, uint64_t 
     build_emit(f->b, &(struct build_event){.kind = BUILD_PROGRESS, .name = text, .done = done, .total = total});
 }
 
+static bool wrong_platform(const struct fetch *f, const struct image *i) {
+    return i->config.architecture && !streq(i->config.architecture, f->platform.arch);
+}
+
+/* An image of another platform than this machine's. A name of the store stands for one image: it goes
+ * on naming the one that it named before, and ours is remembered by its id. */
+static int fetch_foreign(struct fetch *f, struct pull_options *o) {
+    struct store *s = f->b->s;
+    _cleanup_free_ char *key = xasprintf("%s %s", f->platform.text, f->ref);
+    _cleanup_buf_ struct buf id = BUF_SMALL;
+    if (o->policy != PULL_ALWAYS && rec_get(s, "build-platform", key, &id) == 1 && id.n > 2) {
+        _cleanup_free_ char *text = xstrndup(id.p + 1, id.n - 2); /* a JSON string */
+        if (image_find(s, f->b->l, text, &f->image, NULL) == 1)
+            return 0;
+    }
+    if (o->policy == PULL_NEVER)
+        return err_set(&f->err, ERR_NOTFOUND, -ENOENT, "no image for %s here: %s", f->platform.text, f->ref);
+    struct image *before = NULL;
+    (void)image_find(s, f->b->l, f->ref, &before, NULL);
+    o->policy = PULL_ALWAYS;
+    int r = image_get(s, f->b->l, f->ref, o, &f->image, &f->err);
+    if (r >= 0) {
+        _cleanup_free_ char *json = xasprintf("\"%s\"", f->image->id);
+        r = rec_put(s, "build-platform", key, sv_from(json), &f->err);
+    }
+    if (r >= 0)
+        r = before ? image_tag(s, before->id, f->ref, &f->err) : image_untag(s, f->ref, &f->err);
+    image_free(before);
+    return r;
+}
+
 static int fetch_as(struct fetch *f, enum pull_policy policy) {
     struct pull_options o = {0};
     if (f->b->rq->pulls)
         o = *f->b->rq->pulls;
-    o.policy = policy;
+    o.policy = f->b->rq->call ? PULL_NEVER : policy;
+    o.os = f->platform.os;
+    o.arch = f->platform.arch;
+    o.variant = f->platform.variant[0] ? f->platform.variant : NULL;
     f->progress = (struct image_progress){pull_progress, f};
     o.progress = &f->progress;
     if (!o.cancel)
         o.cancel = &f->b->stop;
     f->err = (struct err){0};
-    return image_get(f->b->s, f->b->l, f->ref, &o, &f->image, &f->err);
+    if (!streq(f->platform.arch, f->b->native.arch) && !startswith(f->ref, "sha256:"))
+        return fetch_foreign(f, &o);
+    int r = image_get(f->b->s, f->b->l, f->ref, &o, &f->image, &f->err);
+    if (r >= 0 && o.policy == PULL_MISSING && wrong_platform(f, f->image)) {
+        image_free(f->image);
+        f->image = NULL;
+        o.policy = PULL_ALWAYS;
+        r = image_get(f->b->s, f->b->l, f->ref, &o, &f->image, &f->err);
+    }
+    return r;
 }
 
 static void *fetch_thread(void *arg) {
@@ -188,10 +230,10 @@ static void *fetch_thread(void *arg) {
 
 static void fetch_add(struct fetches *fs, const char *ref, struct span at) {
     for (size_t i = 0; i < fs->n; i++)
-        if (streq(fs->items[i].ref, ref))
+        if (streq(fs->items[i].ref, ref) && streq(fs->items[i].platform.text, fs->platform.text))
             return;
     GROW(fs->items, fs->cap, fs->n + 1);
-    fs->items[fs->n++] = (struct fetch){.b = fs->b, .ref = arena_strdup(&fs->b->arena, ref), .at = at};
+    fs->items[fs->n++] = (struct fetch){.b = fs->b, .ref = arena_strdup(&fs->b->arena, ref), .platform = fs->platform, .at = at};
 }
 
 static void fetch_from(void *arg, const char *from, struct span at) {
@@ -200,13 +242,29 @@ static void fetch_from(void *arg, const char *from, struct span at) {
         fetch_add(fs, from, at);
 }
 
+static char *image_key(struct build *b, const char *ref, const struct platform *p) {
+    return arena_printf(&b->arena, "%s %s", p->text, ref);
+}
+
+/* A base that is not here when nothing may be fetched: nothing is known of it. */
+static struct image *unknown_image(const struct fetch *f) {
+    struct image *i = xcalloc(1, sizeof *i);
+    strv_add(&i->config.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    i->config.os = xstrdup(f->platform.os);
+    i->config.architecture = xstrdup(f->platform.arch);
+    return i;
+}
+
 static struct vertex *base_vertex(struct build *b, struct fetch *f) {
     struct vertex *v = vertex_new(b, V_BASE);
-    v->image = f->image;
+    bool native = streq(f->platform.text, b->native.text);
+    v->unknown = !f->image;
+    v->image = f->image ? f->image : unknown_image(f);
     v->ref = f->ref;
     v->at = f->at;
-    v->place = v->name = arena_printf(&b->arena, "FROM %s", f->ref);
-    map_sets(&b->images, f->ref, v);
+    v->place = v->name = arena_printf(&b->arena, "FROM %s%s%s%s", native ? "" : "--platform=", native ? "" : f->platform.text,
+                                      native ? "" : " ", f->ref);
+    map_sets(&b->images, image_key(b, f->ref, &f->platform), v);
     return v;
 }
 
@@ -217,22 +275,9 @@ int graph_images(struct build *b, struct err *e) {
         if (!b->stages[i].needed)
             continue;
         const struct df_stage *st = &b->df->stages[i];
-        size_t warned = b->d->n;
-        const char *ref = graph_base_ref(b, st, e);
-        /* The expansion happens again in eval_stage; say what is to say only there. */
-        if (ref && b->d->n > warned) {
-            for (size_t k = warned; k < b->d->n; k++) {
-                free(b->d->items[k].msg);
-                free(b->d->items[k].code);
-                free(b->d->items[k].hint);
-                b->d->warnings -= b->d->items[k].level == DIAG_WARNING;
-            }
-            b->d->n = warned;
-        }
-        if (!ref) {
-            r = -EBADMSG;
-            break;
-        }
+        const char *ref = graph_base_ref(b, st);
+        if (!ref || graph_stage_platform(b, st, true, &fs.platform) < 0)
+            continue; /* eval_stage says why */
         bool is_stage = streq(ref, "scratch");
         for (unsigned k = 0; k < i && !is_stage; k++)
             if (b->df->stages[k].name && strcasecmp(b->df->stages[k].name, ref) == 0) {
@@ -254,14 +299,14 @@ int graph_images(struct build *b, struct err *e) {
     bool always = b->rq->pull || (b->rq->pulls && b->rq->pulls->policy == PULL_ALWAYS);
     for (size_t i = 0; i < fs.n; i++)
         fs.items[i].r = r < 0 || always ? -ENOENT : fetch_as(&fs.items[i], PULL_NEVER);
-    for (size_t i = 0; i < fs.n && r == 0; i++)
+    for (size_t i = 0; i < fs.n && r == 0 && !b->rq->call; i++)
         if (fs.items[i].r < 0 && pthread_create(&fs.items[i].thread, NULL, fetch_thread, &fs.items[i]) != 0)
             fs.items[i].thread = 0;
     for (size_t i = 0; i < fs.n && r >= 0; i++)
         if (fs.items[i].thread)
             pthread_join(fs.items[i].thread, NULL);
     for (size_t i = 0; i < fs.n; i++) {
-        if (fs.items[i].image)
+        if (fs.items[i].image || b->rq->call)
             base_vertex(b, &fs.items[i]);
         else if (r == 0) {
             r = fs.items[i].r < 0 ? fs.items[i].r : -ENOENT;
@@ -274,17 +319,54 @@ int graph_images(struct build *b, struct err *e) {
     return r;
 }
 
-struct vertex *graph_image(struct build *b, const char *ref, struct span at, struct err *e) {
-    struct vertex *v = map_gets(&b->images, ref);
+struct vertex *graph_image(struct build *b, const char *ref, const struct platform *p, struct span at, struct err *e) {
+    struct vertex *v = map_gets(&b->images, image_key(b, ref, p));
     if (v)
         return v;
-    struct fetch f = {.b = b, .ref = arena_strdup(&b->arena, ref), .at = at};
+    struct fetch f = {.b = b, .ref = arena_strdup(&b->arena, ref), .platform = *p, .at = at};
     fetch_thread(&f);
-    if (f.r < 0) {
+    if (f.r < 0 && !b->rq->call) {
         if (e)
             *e = f.err;
         err_at(e, f.r, at);
         return NULL;
     }
     return base_vertex(b, &f);
+}
+
+/* --- platforms ------------------------------------------------------------------------------ */
+
+int platform_parse(const char *text, struct platform *ret) {
+    static const char *const arch[][3] = {{"x86_64", "amd64", ""}, {"x86-64", "amd64", ""}, {"amd64", "amd64", ""},
+                                          {"aarch64", "arm64", ""}, {"arm64", "arm64", ""}, {"armhf", "arm", "v7"},
+                                          {"armel", "arm", "v6"}, {"arm", "arm", "v7"}, {"i386", "386", ""},
+                                          {"386", "386", ""}, {"ppc64le", "ppc64le", ""}, {"s390x", "s390x", ""},
+                                          {"riscv64", "riscv64", ""}, {"loong64", "loong64", ""}, {"mips64le", "mips64le", ""}};
+    struct platform p = {.os = "linux"};
+    struct sv rest = sv_from(text), part[3] = {{0}};
+    size_t n = 0;
+    while (rest.n && n < 3)
+        if (sv_split(&rest, '/', &part[n]))
+            n++;
+    if (!n || rest.n || strlen(text) > 60 || strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_-.") != strlen(text))
+        return -EINVAL;
+    size_t a = n > 1;
+    if (a)
+        snprintf(p.os, sizeof p.os, SV_FMT, SV_ARG(part[0]));
+    else if (sv_eqs(part[0], "linux"))
+        return -EINVAL; /* which processor? */
+    size_t i = 0;
+    while (i < ELEMENTS(arch) && !sv_ieqs(part[a], arch[i][0]))
+        i++;
+    if (i == ELEMENTS(arch) || !part[a].n)
+        return -EINVAL;
+    snprintf(p.arch, sizeof p.arch, "%s", arch[i][1]);
+    snprintf(p.variant, sizeof p.variant, "%s", arch[i][2]);
+    if (n == 3)
+        snprintf(p.variant, sizeof p.variant, SV_FMT, SV_ARG(part[2]));
+    if (streq(p.arch, "arm64") && streq(p.variant, "v8"))
+        p.variant[0] = 0;
+    snprintf(p.text, sizeof p.text, "%s/%s%s%s", p.os, p.arch, p.variant[0] ? "/" : "", p.variant);
+    *ret = p;
+    return 0;
 }

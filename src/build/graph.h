@@ -12,10 +12,16 @@
 
 #include <pthread.h>
 
+struct platform {
+    char text[96], os[32], arch[32], variant[16]; /* "linux/arm64/v8" */
+};
+/* "linux/arm64", "arm64", "linux/arm/v7", "x86_64"; what is missing is Linux. -EINVAL. */
+int platform_parse(const char *text, struct platform *ret);
+
 enum vertex_kind { V_BASE, V_RUN, V_COPY, V_WORKDIR };
 enum vertex_state { V_WAITING, V_PROBED, V_RUNNING, V_DONE, V_FAILED };
 
-enum run_mount_kind { MOUNT_BIND, MOUNT_CACHE, MOUNT_TMPFS, MOUNT_SECRET };
+enum run_mount_kind { MOUNT_BIND, MOUNT_CACHE, MOUNT_TMPFS, MOUNT_SECRET, MOUNT_SSH };
 struct run_mount {
     enum run_mount_kind kind;
     const char *target, *source, *id, *env;
@@ -39,6 +45,7 @@ struct vertex {
     bool on_target;         /* its layer is one of the resulting image */
 
     struct image *image;    /* V_BASE */
+    bool unknown;           /* V_BASE of a check: not here, and nothing was fetched */
     const char *ref;        /* V_BASE */
 
     /* V_COPY, V_WORKDIR */
@@ -81,7 +88,8 @@ struct stage {
     struct step_history *history;
     size_t n_history, cap_history;
     size_t base_history; /* entries of config.history that came with the base */
-    bool cmd_set;
+    struct platform platform;
+    bool cmd_set, workdir_set, unknown_base;
     unsigned steps, step; /* vertices of this stage, and where we are */
     bool needed;
 };
@@ -97,6 +105,7 @@ struct build {
     struct ignore ignore;
     struct sv ignore_text;
     struct map globals;      /* name -> value */
+    struct map global_defaults; /* as if no build argument was given */
     struct map build_args;   /* name -> value */
     struct map args_used;
     struct stage *stages;
@@ -107,7 +116,8 @@ struct build {
     char tree[33];           /* the context's tree snapshot */
     char stubs[33];          /* run.c; event_lock */
     struct cache_last *last;
-    char platform[96], os[32], arch[32], variant[16];
+    int64_t epoch;           /* SOURCE_DATE_EPOCH in seconds, <0: none */
+    struct platform platform, native; /* of the result, of this machine */
 
     pthread_mutex_t lock, event_lock;
     pthread_cond_t cond;
@@ -128,8 +138,10 @@ struct vertex *graph_vertex(struct build *b, enum vertex_kind kind, struct stage
 void graph_edge(struct build *b, struct vertex *v, struct vertex *to);
 /* Layer ids of a vertex's file system, top first. */
 void graph_layers(const struct vertex *v, struct strv *out);
-struct vertex *graph_image(struct build *b, const char *ref, struct span at, struct err *e);
-const char *graph_base_ref(struct build *b, const struct df_stage *st, struct err *e); /* expanded FROM */
+struct vertex *graph_image(struct build *b, const char *ref, const struct platform *p, struct span at, struct err *e);
+/* FROM's base and platform, expanded; they tell nothing (eval_stage does). NULL, -EBADMSG. */
+const char *graph_base_ref(struct build *b, const struct df_stage *st);
+int graph_stage_platform(struct build *b, const struct df_stage *st, bool quiet, struct platform *ret);
 
 /* eval.c: the stage's instructions to vertices, configuration and history; also what it is built
  * from. Errors go to b->d. */
@@ -137,6 +149,11 @@ int eval_stage(struct build *b, unsigned index, struct err *e);
 int eval_globals(struct build *b);
 /* run_mounts.c: --mount flags. */
 int eval_mounts(struct build *b, struct stage *st, struct vertex *v, const struct df_instr *in, struct err *e);
+
+/* call.c: the warnings, what a target takes, which targets there are (text or JSON). */
+void build_check(struct build *b, size_t from, struct buf *out);
+void build_outline(struct build *b, unsigned target, struct buf *out);
+void build_targets(struct build *b, struct buf *out);
 
 /* solve.c */
 int solve(struct build *b, struct err *e);

@@ -1,5 +1,6 @@
 /* One instruction: what it does to the stage's configuration and which vertex it adds. */
 #include "build/eval.h"
+#include "build/lint.h"
 
 #include <ctype.h>
 
@@ -108,7 +109,14 @@ static void command(struct stage *st, const struct df_instr *in, struct strv *ou
     strv_add(out, in->words[0].s);
 }
 
+static void json_recommended(struct build *b, struct stage *st, const struct df_instr *in) {
+    if (!in->json && !st->config.shell.n)
+        eval_warn(b, in->at, "JSONArgsRecommended",
+                  "JSON arguments recommended for " SV_FMT " to prevent unintended behavior related to OS signals", SV_ARG(in->keyword));
+}
+
 static int do_cmd(struct build *b, struct stage *st, const struct df_instr *in) {
+    json_recommended(b, st, in);
     command(st, in, &st->config.cmd);
     st->config.has_cmd = true;
     st->config.args_escaped = !in->json ? false : st->config.args_escaped;
@@ -118,6 +126,7 @@ static int do_cmd(struct build *b, struct stage *st, const struct df_instr *in) 
 }
 
 static int do_entrypoint(struct build *b, struct stage *st, const struct df_instr *in) {
+    json_recommended(b, st, in);
     command(st, in, &st->config.entrypoint);
     st->config.has_entrypoint = true;
     if (!st->cmd_set) { /* an inherited CMD is not meant for it */
@@ -160,31 +169,45 @@ static int do_health(struct build *b, struct stage *st, const struct df_instr *i
     return 0;
 }
 
+static int port_range(struct sv s, uint64_t *a, uint64_t *z) {
+    struct sv from = s, to = s;
+    ssize_t at = sv_chr(s, '-');
+    if (at >= 0) {
+        from.n = (size_t)at;
+        to = sv_sub(s, (size_t)at + 1, s.n);
+    }
+    return sv_u64(from, 65535, a) < 0 || sv_u64(to, 65535, z) < 0 || *a > *z ? -EINVAL : 0;
+}
+
 /* "80", "80/udp", "8000-8010", "127.0.0.1:80:8080/tcp" to "PORT/PROTO" items. */
-static int expose_one(struct strv *out, const char *text) {
-    struct sv s = sv_from(text), proto = SV("tcp");
+static int expose_one(struct build *b, struct strv *out, const char *text, struct span where) {
+    struct sv s = sv_from(text), proto = SV("tcp"), host = {0};
     ssize_t at = sv_rchr(s, '/');
     if (at >= 0) {
         proto = sv_sub(s, (size_t)at + 1, s.n);
         s.n = (size_t)at;
     }
     at = sv_rchr(s, ':');
-    if (at >= 0)
+    if (at >= 0) {
+        host = sv_n(s.p, (size_t)at);
         s = sv_sub(s, (size_t)at + 1, s.n);
+    }
     char low[8] = "";
     for (size_t i = 0; i < proto.n && i < sizeof low - 1; i++)
         low[i] = (char)tolower((unsigned char)proto.p[i]);
-    if (!streq(low, "tcp") && !streq(low, "udp") && !streq(low, "sctp"))
+    uint64_t a, z, ha, hz;
+    if (proto.n >= sizeof low || (!streq(low, "tcp") && !streq(low, "udp") && !streq(low, "sctp")) || port_range(s, &a, &z) < 0)
         return -EINVAL;
-    struct sv from = s, to = s;
-    at = sv_chr(s, '-');
-    if (at >= 0) {
-        from.n = (size_t)at;
-        to = sv_sub(s, (size_t)at + 1, s.n);
+    if (at >= 0) { /* what stands before is checked and has no meaning */
+        ssize_t ip = sv_rchr(host, ':');
+        struct sv hp = sv_sub(host, ip < 0 ? 0 : (size_t)ip + 1, host.n);
+        if (hp.n && (port_range(hp, &ha, &hz) < 0 || (hz - ha != z - a && a != z)))
+            return -EINVAL;
     }
-    uint64_t a, z;
-    if (sv_u64(from, 65535, &a) < 0 || sv_u64(to, 65535, &z) < 0 || a > z)
-        return -EINVAL;
+    if (!sv_eqs(proto, low))
+        eval_warn(b, where, "ExposeProtoCasing", "Defined protocol '%s' in EXPOSE instruction should be lowercase", text);
+    if (host.n)
+        eval_warn(b, where, "ExposeInvalidFormat", "EXPOSE instruction should not define an IP address or host-port mapping, found '%s'", text);
     for (; a <= z; a++) {
         char item[32];
         snprintf(item, sizeof item, "%u/%s", (unsigned)a, low);
@@ -194,14 +217,25 @@ static int expose_one(struct strv *out, const char *text) {
     return 0;
 }
 
+struct var_arg {
+    struct build *b;
+    struct stage *st;
+    struct span at;
+};
+
 static const char *var_get(void *arg, struct sv name) {
-    void **p = arg;
-    return stage_var(p[0], p[1], name);
+    struct var_arg *a = arg;
+    return stage_var(a->b, a->st, name);
+}
+
+static void stage_unset(void *arg, struct sv name) {
+    struct var_arg *a = arg;
+    stage_var_unset(a->b, a->st, name, a->at);
 }
 
 static int do_expose(struct build *b, struct stage *st, const struct df_instr *in) {
-    void *arg[2] = {b, st};
-    struct expand x = {.escape = b->df->escape, .get = var_get, .arg = arg};
+    struct var_arg arg = {b, st, in->at};
+    struct expand x = {.escape = b->df->escape, .get = var_get, .unset = stage_unset, .arg = &arg};
     _cleanup_buf_ struct buf t = BUF_MAX(1u << 20);
     for (size_t i = 0; i < in->n_words; i++) {
         _cleanup_strv_ struct strv ports = {0};
@@ -211,7 +245,7 @@ static int do_expose(struct build *b, struct stage *st, const struct df_instr *i
             return -EBADMSG;
         }
         for (size_t k = 0; k < ports.n; k++) {
-            if (expose_one(&st->config.exposed, ports.v[k]) < 0) {
+            if (expose_one(b, &st->config.exposed, ports.v[k], in->words[i].at) < 0) {
                 eval_error(b, in->words[i].at, "PORT, PORT/udp or FROM-TO", "\"%s\" is no port", ports.v[k]);
                 return -EBADMSG;
             }
@@ -280,8 +314,9 @@ static int do_workdir(struct build *b, struct stage *st, const struct df_instr *
     char **w = expand_all(b, st, in);
     if (!w)
         return -EBADMSG;
-    if (w[0][0] != '/' && (!st->config.workdir || !*st->config.workdir))
-        eval_warn(b, in->words[0].at, "WorkdirRelativePath", "relative WORKDIR \"%s\" without an absolute one before it", w[0]);
+    if (w[0][0] != '/' && !st->workdir_set)
+        eval_warn(b, in->words[0].at, "WorkdirRelativePath", "Relative workdir \"%s\" can have unexpected results if the base image changes", w[0]);
+    st->workdir_set = true;
     char *dir = workdir_join(st, w[0]);
     free(st->config.workdir);
     st->config.workdir = dir;
@@ -306,6 +341,10 @@ static int copy_flags(struct build *b, struct stage *st, const struct df_instr *
         }
     c->chown = flag_expand(b, st, in, "chown");
     c->chmod = flag_expand(b, st, in, "chmod");
+    if (c->chown && !*c->chown)
+        c->chown = NULL;
+    if (c->chmod && !*c->chmod)
+        c->chmod = NULL;
     uint32_t mode;
     if (c->chmod && chmod_parse(c->chmod, 0, false, &mode) < 0) {
         eval_error(b, in->at, "octal (0755) or symbolic (u+x)", "--chmod=%s", c->chmod);
@@ -331,8 +370,8 @@ static const char *heredoc_value(struct build *b, struct stage *st, const struct
         *ret = text;
         return "";
     }
-    void *arg[2] = {b, st};
-    struct expand x = {.escape = b->df->escape, .get = var_get, .arg = arg, .raw_quotes = true};
+    struct var_arg arg = {b, st, at};
+    struct expand x = {.escape = '\\', .get = var_get, .unset = stage_unset, .arg = &arg, .raw_quotes = true};
     struct err e = {0};
     char *out;
     if (expand_word(&b->arena, &x, text, &out, &e) < 0) {
@@ -341,6 +380,20 @@ static const char *heredoc_value(struct build *b, struct stage *st, const struct
     }
     *ret = sv_from(out);
     return out;
+}
+
+/* Only where no pattern takes anything in again: then a match is certain. */
+static void copy_ignored(struct build *b, const struct df_instr *in, const char *src, struct span at) {
+    if (!b->ignore.n || b->ignore.negations)
+        return;
+    _cleanup_free_ char *clean = path_clean(src);
+    const char *rel = clean;
+    bool root = streq(clean, ".") || streq(clean, "/") || !*clean;
+    while (*rel == '/')
+        rel++;
+    if (root ? ignore_match(&b->ignore, "\x01") : ignore_match(&b->ignore, rel))
+        eval_warn(b, at, "CopyIgnoredFile", "Attempting to %s file \"%s\" that is excluded by .dockerignore",
+                  in->op == DF_ADD ? "Add" : "Copy", clean);
 }
 
 static int copy_sources(struct build *b, struct stage *st, const struct df_instr *in, struct vertex *v) {
@@ -362,11 +415,17 @@ static int copy_sources(struct build *b, struct stage *st, const struct df_instr
         if (!s)
             return -EBADMSG;
         bool url = startswith(s, "http://") || startswith(s, "https://"), git = startswith(s, "git@") || startswith(s, "git://");
+        if (in->op == DF_COPY && (url || git)) {
+            eval_error(b, in->words[i].at, "ADD fetches from the network", "source can't be a URL for COPY");
+            return -EBADMSG;
+        }
         if (in->op == DF_ADD && (url || git)) {
             eval_error(b, in->words[i].at, "fetch it in a RUN", "ADD from %s is not there yet", url ? "HTTP" : "git");
             return -EBADMSG;
         }
         src[n++] = s;
+        if (!df_flag(in, "from"))
+            copy_ignored(b, in, s, in->words[i].at);
     }
     v->copy.sources = src;
     v->copy.inlines = inl;
@@ -392,6 +451,11 @@ static int do_copy(struct build *b, struct stage *st, const struct df_instr *in,
     v->copy.dest = arena_printf(&b->arena, "%s%s", abs, folder && !endswith(abs, "/") ? "/" : "");
     v->copy.keep_owner = from != NULL;
     if (from) {
+        const char *dollar = strchr(from, '$');
+        if (dollar && dollar[1]) {
+            eval_error(b, in->at, "define a stage of that name: FROM $NAME AS name (with a global ARG)", "variable expansion is not supported for --from");
+            return -EBADMSG;
+        }
         if (!*from) {
             eval_error(b, in->at, NULL, "--from without a name");
             return -EBADMSG;

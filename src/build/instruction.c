@@ -273,8 +273,7 @@ static int read_pairs(struct df_parser *p, struct df_instr *in, struct sv rest, 
             df_error(p, rest.p, rest.n, NULL, "%s needs a name and a value", keyword);
             return -EBADMSG;
         }
-        df_lint(p, rest.p, rest.n, "LegacyKeyValueFormat", "\"%s key=value\" should be used instead of \"%s key value\"",
-                keyword, keyword);
+        in->legacy = true;
         in->pairs[0] = (struct df_pair){in->words[0].s, arena_strndup(a, value.p, value.n), in->words[0].at};
         in->n_pairs = 1;
         return 0;
@@ -411,7 +410,7 @@ static int read_onbuild(struct df_parser *p, struct df_instr *in, struct sv rest
 }
 
 static int read_from(struct df_parser *p, struct df_instr *in, struct sv rest) {
-    words_split(p, in, rest, true);
+    words_split(p, in, rest, false);
     if (in->n_words != 1 && in->n_words != 3) {
         df_error(p, rest.n ? rest.p : p->line->text.p, rest.n, NULL, "FROM takes a base and, with AS, a name: FROM base [AS name]");
         return -EBADMSG;
@@ -421,18 +420,13 @@ static int read_from(struct df_parser *p, struct df_instr *in, struct sv rest) {
             diags_add(p->d, DIAG_ERROR, in->words[1].at, NULL, NULL, "\"AS\" expected, not \"%s\"", in->words[1].s);
             return -EBADMSG;
         }
-        bool lower = in->words[1].s[0] == 'a';
-        bool keyword_lower = p->line->text.p[0] == 'f';
-        if (lower != keyword_lower)
-            diags_add(p->d, DIAG_WARNING, in->words[1].at, "FromAsCasing", NULL, "\"%s\" and \"" SV_FMT "\" differ in case",
-                      in->words[1].s, SV_ARG(sv_sub(p->line->text, 0, 4)));
     }
     return 0;
 }
 
 static int read_words(struct df_parser *p, struct df_instr *in, struct sv rest, size_t min, size_t max) {
     const char *name = df_op_name(in->op);
-    words_split(p, in, rest, true);
+    words_split(p, in, rest, false);
     if (in->n_words < min || in->n_words > max) {
         df_error(p, rest.n ? rest.p : p->line->text.p, rest.n ? rest.n : strlen(name), NULL,
                  max == 1 ? "%s takes exactly one argument" : "%s needs at least one argument", name);
@@ -452,6 +446,27 @@ static int read_rest(struct df_parser *p, struct df_instr *in, struct sv rest) {
     return 0;
 }
 
+/* What can be said of RUN's flags before anything is expanded. */
+static int run_flags(struct df_parser *p, struct df_instr *in) {
+    size_t before = p->d->errors;
+    for (size_t i = 0; i < in->n_flags; i++) {
+        const struct df_flag *f = &in->flags[i];
+        const char *v = f->value ? f->value : "";
+        if (streq(f->name, "network") && !streq(v, "default") && !streq(v, "none") && !streq(v, "host"))
+            diags_add(p->d, DIAG_ERROR, f->at, NULL, "default, none or host", "invalid network mode \"%s\"", v);
+        if (streq(f->name, "security") && !streq(v, "sandbox") && !streq(v, "insecure"))
+            diags_add(p->d, DIAG_ERROR, f->at, NULL, "sandbox or insecure", "security \"%s\" is not valid", v);
+        const char *from = streq(f->name, "mount") ? strstr(v, "from=") : NULL;
+        if (from && (from == v || from[-1] == ',')) {
+            const char *dollar = memchr(from, '$', strcspn(from, ","));
+            if (dollar && dollar[1] && dollar[1] != ',')
+                diags_add(p->d, DIAG_ERROR, f->at, NULL, "define an alias stage instead: FROM $NAME AS alias",
+                          "'from' doesn't support variable expansion");
+        }
+    }
+    return p->d->errors > before ? -EBADMSG : 0;
+}
+
 static int read_args(struct df_parser *p, struct df_instr *in, struct sv rest, bool in_onbuild) {
     const char *name = df_op_name(in->op);
     int r;
@@ -463,6 +478,8 @@ static int read_args(struct df_parser *p, struct df_instr *in, struct sv rest, b
     case DF_LABEL:
         return read_pairs(p, in, rest, name);
     case DF_RUN:
+        if (run_flags(p, in) < 0)
+            return -EBADMSG;
         if (!in->n_flags || rest.n)
             r = read_command(p, in, rest);
         else
@@ -476,11 +493,7 @@ static int read_args(struct df_parser *p, struct df_instr *in, struct sv rest, b
         return r;
     case DF_CMD:
     case DF_ENTRYPOINT:
-        r = read_command(p, in, rest);
-        if (r == 0 && !in->json && rest.n)
-            df_lint(p, rest.p, rest.n, "JSONArgsRecommended",
-                    "JSON arguments recommended for %s to prevent unintended behaviour related to signals", name);
-        return r;
+        return read_command(p, in, rest);
     case DF_COPY:
     case DF_ADD:
         return read_copy(p, in, rest);
@@ -507,8 +520,6 @@ static int read_args(struct df_parser *p, struct df_instr *in, struct sv rest, b
     case DF_ONBUILD:
         return read_onbuild(p, in, rest, in_onbuild);
     case DF_MAINTAINER:
-        df_lint(p, p->line->text.p, 10, "MaintainerDeprecated",
-                "MAINTAINER is deprecated, use LABEL org.opencontainers.image.authors");
         return read_rest(p, in, rest);
     case DF_OP_COUNT:
         break;
@@ -553,13 +564,9 @@ struct df_instr *df_instr_read(struct df_parser *p, bool in_onbuild) {
         df_error(p, key.p, key.n, near ? hint : NULL, "unknown instruction: " SV_FMT, SV_ARG(sv_sub(key, 0, 80)));
         return NULL;
     }
-    bool upper = false, lower = false;
-    for (size_t i = 0; i < key.n; i++)
-        (key.p[i] & 32) ? (lower = true) : (upper = true);
-    if (upper && lower)
-        df_lint(p, key.p, key.n, "ConsistentInstructionCasing", "\"" SV_FMT "\" should be in one case", SV_ARG(key));
     struct df_instr *in = ARENA_NEW(a, struct df_instr);
     in->op = op;
+    in->keyword = key;
     in->at = df_at(p, text.p, key.n);
     struct sv rest = skip_blanks(sv_sub(text, key.n, text.n));
     struct sv all = rest;

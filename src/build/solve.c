@@ -171,7 +171,7 @@ static int probe(struct build *b, struct vertex *v, struct err *e) {
 /* --- executing ------------------------------------------------------------------------------ */
 
 static int64_t step_time(const struct build *b) {
-    return b->rq->source_date_epoch >= 0 ? b->rq->source_date_epoch : (int64_t)(now_real() / 1000000000u);
+    return b->epoch >= 0 ? b->epoch : (int64_t)(now_real() / 1000000000u);
 }
 
 static void copy_source(struct build *b, struct vertex *v, struct copy_spec *c, struct strv *layers) {

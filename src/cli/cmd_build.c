@@ -15,7 +15,8 @@ struct args {
     struct strv tags, build_args, labels, no_cache_filter, add_hosts, secrets;
     struct strv later_list; /* options that are not there yet */
     const char *file, *target, *platform, *progress, *iidfile, *network, *output;
-    bool no_cache, pull, push, load, quiet, explain;
+    const char *call;
+    bool check, no_cache, pull, push, load, quiet, explain;
     int64_t parallel;
 };
 
@@ -153,6 +154,19 @@ static int input_open(struct cli_ctx *c, struct input *in, const char *path, con
 
 /* --- options -------------------------------------------------------------------------------- */
 
+static int call_of(const struct args *a) {
+    static const char *const names[] = {"build", "check", "outline", "targets", "lint"};
+    struct sv rest = sv_from(a->call ? a->call : ""), name;
+    if (a->check || !sv_split(&rest, ',', &name))
+        return a->check ? BUILD_CALL_CHECK : BUILD_CALL_BUILD;
+    if (rest.n && !sv_eqs(rest, "format=json") && !sv_eqs(rest, "format=text"))
+        return -EINVAL;
+    for (int i = 0; i < (int)ELEMENTS(names); i++)
+        if (sv_eqs(name, names[i]))
+            return i == 4 ? BUILD_CALL_CHECK : i;
+    return a->call && *a->call ? -EINVAL : BUILD_CALL_BUILD;
+}
+
 static int options_check(const struct args *a, struct err *e) {
     static const char *const arch[][2] = {{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}};
     struct utsname u;
@@ -173,6 +187,8 @@ static int options_check(const struct args *a, struct err *e) {
         if (!startswith(a->platform, want) || strchr(a->platform, ','))
             return err_set(e, ERR_USER, -ENOSYS, "--platform %s: other platforms than this machine's (%s) are not there yet", a->platform, want);
     }
+    if (a->call && call_of(a) < 0)
+        return err_set(e, ERR_USER, -EINVAL, "--call %s: build, check, outline or targets (with ,format=json)", a->call);
     if (a->network && !streq(a->network, "default") && !streq(a->network, "host") && !streq(a->network, "none") && !streq(a->network, "bridge"))
         return err_set(e, ERR_USER, -EINVAL, "--network %s: default, host or none", a->network);
     if (a->progress && !streq(a->progress, "auto") && !streq(a->progress, "plain") && !streq(a->progress, "tty") && !streq(a->progress, "quiet"))
@@ -270,6 +286,7 @@ static int run(struct cli_ctx *c, const struct args *a, const char *path) {
     struct diags d = {0};
     struct build_result res;
     struct input in = {.context = -1};
+    _cleanup_buf_ struct buf called = BUF_MAX(64u << 20);
     _cleanup_strv_ struct strv strings = {0};
     struct build_secret *secrets = xcalloc(a->secrets.n + 1, sizeof *secrets);
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
@@ -291,13 +308,17 @@ static int run(struct cli_ctx *c, const struct args *a, const char *path) {
             .parallel = a->parallel > 0 ? (unsigned)a->parallel : 0,
             .source_date_epoch = epoch && sv_u64(sv_from(epoch), INT64_MAX, &epoch_s) == 0 ? (int64_t)epoch_s : -1,
             .pulls = &c->pulls, .env_passthrough = (const char *const *)c->host_env.v, .ca_bundle = c->ca_bundle,
-            .event = build_ui_event, .arg = ui, .cancel = &cancelled};
+            .event = build_ui_event, .arg = ui, .cancel = &cancelled, .platform = a->platform,
+            .call = (enum build_call)call_of(a), .call_json = a->call && strstr(a->call, ",format=json"), .call_out = &called};
         r = build_image(c->store, c->lease, &rq, &res, &d, &e);
     }
     build_ui_end(ui, r >= 0);
     build_ui_free(ui);
     int code = 0;
-    if (r == -EBADMSG && d.errors) {
+    fwrite(buf_str(&called), 1, called.n, stdout);
+    if (r >= 0 && call_of(a)) {
+        code = call_of(a) == BUILD_CALL_CHECK && d.warnings;
+    } else if (r == -EBADMSG && d.errors) {
         cli_diags(&d, in.text.p, in.text.n);
         code = 2;
     } else if (r < 0) {
@@ -339,6 +360,8 @@ int cmd_build(int argc, char **argv) {
         {0, "progress", OPT_STR, &a.progress, "MODE", "auto, plain, tty or quiet"},
         {'q', "quiet", OPT_FLAG, &a.quiet, NULL, "print the image's id only"},
         {0, "explain", OPT_FLAG, &a.explain, NULL, "say why a step was not cached"},
+        {0, "check", OPT_FLAG, &a.check, NULL, "only say what the Dockerfile could do better (as --call=check)"},
+        {0, "call", OPT_STR, &a.call, "WHAT", "build, check, outline or targets; with ,format=json"},
         {0, "iidfile", OPT_STR, &a.iidfile, "FILE", "write the image's id there"},
         {0, "parallel", OPT_INT, &a.parallel, "N", "steps at once (default: cores)"},
         {0, "build-context", OPT_LIST, &a.later_list, "NAME=PATH", NULL},

@@ -512,3 +512,57 @@ def test_context_on_stdin(build, sl, place):
     assert r.returncode == 0 and r.stdout.startswith("sha256:")
     r = build.run("build", "-", input=f"FROM {BASE}\nCOPY a /\n")
     assert r.returncode == 2 and "no build context" in r.stderr
+
+
+CHECKED = """\
+# check=skip=JSONArgsRecommended
+ARG TAG=bookworm-slim
+ARG NOTHING
+# web the server
+FROM debian:$TAG AS web
+FROM --platform=linux/amd64 debian:${NOTHING} AS odd
+FROM --platform=$TARGETPLATFORM debian:${TAGG:-bookworm-slim} AS typo
+FROM scratch AS last
+# PORT where it listens
+ARG PORT=8000
+COPY secret.txt $PORTS/
+WORKDIR app
+EXPOSE 80/TCP 127.0.0.1:81:81
+CMD serve
+RUN --mount=type=secret,id=pip,required=true --mount=type=cache,target=/c true
+"""
+
+
+def test_check_says_what_buildkit_says(build):
+    files = {".dockerignore": "secret*\n"}
+    r = build(CHECKED, files, "--check", "--build-arg", "NOTHING=bookworm-slim", check=None)
+    assert r.returncode == 1
+    for text in ("FROM argument 'TAGG' is not declared (did you mean TAG?)",
+                 "Default value for ARG debian:${NOTHING} results in empty or invalid base image name",
+                 "FROM --platform flag should not use constant value \"linux/amd64\"",
+                 "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior",
+                 "Usage of undefined variable '$PORTS' (did you mean $PORT?)",
+                 "Attempting to Copy file \"secret.txt\" that is excluded by .dockerignore",
+                 "Relative workdir \"app\" can have unexpected results if the base image changes",
+                 "Defined protocol '80/TCP' in EXPOSE instruction should be lowercase",
+                 "EXPOSE instruction should not define an IP address or host-port mapping, found '127.0.0.1:81:81'"):
+        assert text in r.stdout, text
+    assert "JSONArgs" not in r.stdout
+    assert "WARNING: UndefinedVar - https://docs.docker.com/go/dockerfile/rule/undefined-var/" in r.stdout
+    assert "  11 | >>> COPY secret.txt $PORTS/" in r.stdout
+    report = json.loads(build(CHECKED, files, "--call=check,format=json", "--build-arg", "NOTHING=bookworm-slim", check=None).stdout)
+    assert {w["ruleName"] for w in report["warnings"]} >= {"UndefinedVar", "CopyIgnoredFile"}
+    r = build("FROM scratch\nLABEL a=b\n", None, "--call", "check")
+    assert r.stdout == "Check complete, no warnings found.\n"
+    r = build("# check=error=true\nFROM scratch AS Base\nLABEL a=b\n", None, check=2)
+    assert "lint violation found for rules: StageNameCasing" in r.stderr
+
+
+def test_outline_and_targets(build):
+    r = build(CHECKED, None, "--call=outline")
+    assert "TARGET:              last" in r.stdout
+    assert "PORT                 8000                 where it listens" in r.stdout
+    assert "pip                  true" in r.stdout
+    out = json.loads(build(CHECKED, None, "--call=targets,format=json").stdout)
+    assert [t.get("name") for t in out["targets"]] == ["web", "odd", "typo", "last"]
+    assert out["targets"][0]["description"] == "the server" and out["targets"][3]["default"]

@@ -1,4 +1,5 @@
 #include "build/dockerfile.h"
+#include "build/lint.h"
 #include "test.h"
 
 static struct dockerfile *parse(const char *text, struct diags *d, int *r) {
@@ -106,6 +107,60 @@ TEST(errors_in_one_pass) {
     CHECK_INT(d.items[0].at.line, 2);
     CHECK_STR(d.items[0].hint, "did you mean RUN?");
     diags_done(&d);
+}
+
+static const char *rules_of(struct diags *d, struct buf *out) {
+    buf_reset(out);
+    diags_sort(d);
+    for (size_t i = 0; i < d->n; i++)
+        buf_addf(out, "%u %s\n", d->items[i].at.line, d->items[i].code ? d->items[i].code : d->items[i].msg);
+    return buf_str(out);
+}
+
+TEST(lint_rules_of_the_file) {
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    PARSE("FROM a As Base\nenv A b\nRUN x \\\n\n y\nCMD a\nCMD b\nMAINTAINER me\nARG DB_PASSWORD\nENV PUBLIC_KEY=1 token=2 KEYS=3\n"
+          "FROM b AS context\nFROM c AS base\n");
+    CHECK_INT(r, 0);
+    CHECK_STR(rules_of(&d, &b), "1 FromAsCasing\n1 StageNameCasing\n2 ConsistentInstructionCasing\n2 LegacyKeyValueFormat\n"
+              "4 NoEmptyContinuation\n6 MultipleInstructionsDisallowed\n8 MaintainerDeprecated\n9 SecretsUsedInArgOrEnv\n"
+              "10 SecretsUsedInArgOrEnv\n11 ReservedStageName\n12 DuplicateStageName\n");
+    CHECK_STR(d.items[1].msg, "Stage name 'Base' should be lowercase");
+    CHECK_STR(d.items[2].msg, "Command 'env' should match the case of the command majority (uppercase)");
+    diags_done(&d);
+}
+
+TEST(lint_is_skipped_where_asked) {
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    {
+        PARSE("# check=skip=StageNameCasing,Other;error=true\nFROM a AS Base\n# check=skip=MaintainerDeprecated\nMAINTAINER me\nENV A b\n");
+        CHECK_INT(r, 0);
+        CHECK_INT(lint_filter(f, NULL, &d, 0), -EBADMSG);
+        CHECK_STR(rules_of(&d, &b), "1 lint violation found for rules: LegacyKeyValueFormat\n5 LegacyKeyValueFormat\n");
+        diags_done(&d);
+    }
+    {
+        PARSE("# check=skip=all\nFROM a AS Base\nENV A b\n");
+        CHECK_INT(r, 0);
+        CHECK_INT(lint_filter(f, NULL, &d, 0), 0);
+        CHECK_INT(d.n, 0);
+        diags_done(&d);
+    }
+    {
+        PARSE("# check=skip=all\nFROM a AS Base\n# something\nARG X\n#\nARG Y\n# Z what it is for\nARG Z\n");
+        CHECK_INT(r, 0);
+        CHECK_INT(lint_filter(f, "experimental=all", &d, 0), 0); /* the option replaces the file's */
+        CHECK_STR(rules_of(&d, &b), "2 StageNameCasing\n4 InvalidDefinitionDescription\n");
+        CHECK_INT(lint_filter(f, "nonsense", &d, 0), -EBADMSG);
+        diags_done(&d);
+    }
+}
+
+TEST(suggestions) {
+    const char *const names[] = {"DJANGO_ENV", "PATH", NULL};
+    CHECK_STR(lint_suggest(SV("DJANG_ENV"), names), "DJANGO_ENV");
+    CHECK(!lint_suggest(SV("PATH"), names));
+    CHECK(!lint_suggest(SV("OTHER"), names));
 }
 
 TEST(no_from) {
