@@ -40,7 +40,12 @@ void ctr_unref(struct ctr *c) {
         free(c->mounts[i].name);
     }
     arena_done(&c->a);
+    struct engine *g = c->g;
     free(c);
+    pthread_mutex_lock(&g->mu);
+    g->alive--;
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->mu);
 }
 
 static void list_into(struct strv *to, const struct json *j) {
@@ -563,6 +568,9 @@ int ctr_create(struct engine *g, struct sv body, const char *name, struct strv *
     struct ctr *c = xcalloc(1, sizeof(*c));
     c->g = g;
     c->refs = 1;
+    pthread_mutex_lock(&g->mu);
+    g->alive++;
+    pthread_mutex_unlock(&g->mu);
     c->out_fd[1] = c->out_fd[2] = -1;
     c->in.fd = -1;
     c->log.fd[0] = c->log.fd[1] = -1;

@@ -183,9 +183,14 @@ static void loop_here(struct loop *l, void *arg) {
     pthread_mutex_unlock(&g->mu);
 }
 
+/* Does this thread run the loop? A loop that nobody has run yet, nor will, is whose the engine is. */
+static bool loop_is_ours(const struct engine *g) {
+    return g->loop_known ? pthread_equal(g->loop_thread, pthread_self()) : g->ending && !g->o.loop_elsewhere;
+}
+
 void engine_call(struct engine *g, void (*fn)(void *arg), void *arg) {
     pthread_mutex_lock(&g->mu);
-    bool here = g->loop_known ? pthread_equal(g->loop_thread, pthread_self()) : g->ending;
+    bool here = loop_is_ours(g);
     pthread_mutex_unlock(&g->mu);
     if (here) {
         fn(arg);
@@ -367,31 +372,45 @@ static void stop_all(void *arg) {
     }
 }
 
-static void free_all(void *arg) {
+/* On the loop's thread, again and again until nothing is left: ended processes and requests start
+ * jobs of their own, so what is gone is only known when no job is under way and no container is
+ * alive. */
+static void remove_all(void *arg) {
     struct engine *g = arg;
-    exec_free_all(g, NULL);
+    pthread_mutex_lock(&g->mu);
+    bool busy = g->jobs > 0;
+    pthread_mutex_unlock(&g->mu);
+    if (busy)
+        return;
     while (g->ctrs.live) {
         struct ctr *c = NULL;
         MAP_FOREACH(&g->ctrs, en) {
             c = en->value;
             break;
         }
-        c->removed = true;
-        map_remove(&g->ctrs, sv_from(c->id));
-        while (c->followers) {
-            struct follower *f = c->followers;
-            f->blocked = false;
-            f->follow = false;
-            follower_pump(f);
-        }
+        ctr_ref(c);
+        health_stop(c); /* of one that was started after the end had begun */
         loop_remove(c->proc_src);
         loop_remove(c->grace);
         for (int i = 1; i < 3; i++)
             loop_remove(c->out_src[i]);
         c->proc_src = c->grace = c->out_src[1] = c->out_src[2] = NULL;
         feeder_close(&c->in);
+        if (c->proc)
+            box_proc_free(TAKE(c->proc));
+        while (c->followers) {
+            struct follower *f = c->followers;
+            f->blocked = f->follow = f->until_started = false;
+            follower_pump(f);
+        }
+        ctr_remove(c, NULL, NULL);
         ctr_unref(c);
     }
+}
+
+static void free_maps(void *arg) {
+    struct engine *g = arg;
+    exec_free_all(g, NULL);
     MAP_FOREACH(&g->volumes, en)
         volume_free(g, en->value);
     map_done(&g->volumes);
@@ -402,16 +421,11 @@ static void free_all(void *arg) {
     map_done(&g->execs);
 }
 
-void engine_free(struct engine *g) {
-    if (!g)
-        return;
+/* Until no job is under way, and nobody refers to a removed container. */
+static void wait_for_jobs(struct engine *g) {
     pthread_mutex_lock(&g->mu);
-    g->ending = true;
-    pthread_mutex_unlock(&g->mu);
-    engine_call(g, stop_all, g);
-    pthread_mutex_lock(&g->mu);
-    bool here = !g->loop_known || pthread_equal(g->loop_thread, pthread_self());
-    while (g->jobs) {
+    bool here = loop_is_ours(g);
+    while (g->jobs || (g->alive && !g->ctrs.live)) {
         if (here) {
             pthread_mutex_unlock(&g->mu);
             loop_once(g->loop, 50);
@@ -420,7 +434,23 @@ void engine_free(struct engine *g) {
             pthread_cond_wait(&g->changed, &g->mu);
     }
     pthread_mutex_unlock(&g->mu);
-    engine_call(g, free_all, g);
+}
+
+void engine_free(struct engine *g) {
+    if (!g)
+        return;
+    pthread_mutex_lock(&g->mu);
+    g->ending = true;
+    pthread_mutex_unlock(&g->mu);
+    engine_call(g, stop_all, g);
+    for (bool left = true; left;) {
+        wait_for_jobs(g);
+        engine_call(g, remove_all, g);
+        pthread_mutex_lock(&g->mu);
+        left = g->jobs || g->alive;
+        pthread_mutex_unlock(&g->mu);
+    }
+    engine_call(g, free_maps, g);
     if (g->socket)
         unlink(g->socket);
     free(g->socket);

@@ -14,6 +14,7 @@ struct engine_options {
     struct store *store;
     struct lease *lease;
     struct loop *loop;           /* serves on it */
+    bool loop_elsewhere;         /* another thread runs the loop for as long as the engine lives */
     struct box_net *net;
     bool own_net;                /* net is NULL: makes one of its own when the first container needs it */
     struct box *job;             /* whose paths -v means; NULL = the host's (outside a job) */

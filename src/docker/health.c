@@ -151,6 +151,7 @@ static void probe_ended(struct loop *l, int fd, uint32_t events, void *arg) {
 
 static void probe_timeout(struct loop *l, void *arg) {
     struct probe *p = arg;
+    p->timer = NULL; /* it has fired: the loop frees it */
     p->timed_out = true;
     (void)box_proc_signal(p->proc, SIGKILL, true);
 }
@@ -258,8 +259,10 @@ void health_start(struct ctr *c) {
 void health_stop(struct ctr *c) {
     loop_remove(c->health.timer);
     c->health.timer = NULL;
-    if (c->health.probe) {
+    if (c->health.probe) { /* it ends with the box, which it must not touch any more */
         c->health.probe->dropped = true;
+        loop_remove(c->health.probe->timer);
+        c->health.probe->timer = NULL;
         c->health.probe = NULL;
     }
     if (c->health.on && c->health.status != HEALTH_NONE) {

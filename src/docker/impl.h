@@ -198,7 +198,8 @@ struct engine {
     pthread_t loop_thread;
     bool loop_known, stopping, ending;
     volatile int cancel;
-    unsigned jobs; /* worker jobs under way */
+    unsigned jobs;  /* worker jobs under way */
+    unsigned alive; /* containers in memory, removed ones that somebody still refers to included */
     struct map ctrs;    /* id -> ctr */
     struct map execs;   /* id -> exec_inst */
     struct map volumes; /* name -> volume */

@@ -16,14 +16,24 @@ struct sync {
     struct err *e;
 };
 
+/* Kept until it runs: it is known to clients from here on. */
 static void do_publish(void *arg) {
     struct sync *y = arg;
     y->r = ctr_publish(y->g, y->c, y->e);
+    if (y->r < 0)
+        return;
+    ctr_ref(y->c);
+    y->c->busy = true;
 }
 
 static void do_started(void *arg) {
     struct sync *y = arg;
-    ctr_start_done(y->c, y->s);
+    y->c->busy = false;
+    if (y->r < 0)
+        ctr_start_failed(y->c, y->e, 128);
+    else
+        ctr_start_done(y->c, y->s);
+    ctr_unref(y->c);
 }
 
 static void do_unref(void *arg) { ctr_unref(((struct sync *)arg)->c); }
@@ -110,11 +120,11 @@ int engine_start(struct engine *g, const struct engine_container_spec *s, char i
         return y.r;
     }
     snprintf(id, 65, "%s", c->id);
-    r = ctr_start_work(c, &st, e);
-    if (r < 0)
-        return err_wrap(e, r, "container %s", c->name);
+    y.r = ctr_start_work(c, &st, e);
+    if (y.r < 0)
+        err_wrap(e, y.r, "container %s", c->name);
     engine_call(g, do_started, &y);
-    return 0;
+    return y.r;
 }
 
 static struct ctr *by_id(struct engine *g, const char *id) { return map_gets(&g->ctrs, id); }

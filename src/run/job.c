@@ -294,8 +294,8 @@ static void bind(struct mounts *ms, int fd, const char *target, bool readonly) {
 
 static int start_engine(struct jobx *x, const char *ca, struct err *e) {
     _cleanup_free_ char *sock = xasprintf("%s/docker.sock", x->scratch_path), *auth = xasprintf("%s/docker-auth.json", x->scratch_path);
-    struct engine_options o = {.name = x->leg->name, .store = x->rq->store, .lease = x->lease, .loop = x->run->loop, .net = x->net,
-                               .pulls = &x->pulls, .env_passthrough = (const char *const *)x->host_env.v, .ca_bundle = ca ? arena_strdup(x->a, ca) : NULL,
+    struct engine_options o = {.name = x->leg->name, .store = x->rq->store, .lease = x->lease, .loop = x->run->loop,
+                               .loop_elsewhere = true, .net = x->net, .pulls = &x->pulls, .env_passthrough = (const char *const *)x->host_env.v, .ca_bundle = ca ? arena_strdup(x->a, ca) : NULL,
                                .may_push = may_push, .pushed = pushed, .may_login = may_login, .arg = x, .run_id = x->run->id,
                                .auth_file = arena_strdup(x->a, auth)};
     int r = engine_new(&x->engine, &o, e);
