@@ -10,15 +10,16 @@
 #include "core/fs.h"
 #include "core/loop.h"
 #include "run/run.h"
+#include "source/remote.h"
 
 #include <signal.h>
 
 struct run_opts {
-    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to;
+    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, local;
     const char *workflow, *dir, *actor, *secret_file, *var_file, *env_file, *input_file, *payload_file;
     const char *repository, *ref, *base, *dialect, *pull, *actions_mirror;
     bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, with_ignored, skip_unavailable;
-    bool force, no_host_env;
+    bool force, no_host_env, no_native;
     int64_t parallel;
     uint64_t memory;
 };
@@ -51,7 +52,7 @@ static void on_signal(int signo) {
 }
 
 static void opts_done(struct run_opts *o) {
-    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to};
+    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to, &o->local};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
 }
@@ -69,7 +70,7 @@ static void done(struct run_cmd *c) {
     cli_close(&c->ctx);
     git_info_done(&c->git);
     struct strv *lists[] = {&c->rq.secrets, &c->rq.vars, &c->rq.inputs, &c->rq.env, &c->rq.jobs, &c->rq.matrix,
-                            &c->rq.platforms, &c->rq.runner_images, &c->rq.allow_push};
+                            &c->rq.platforms, &c->rq.runner_images, &c->rq.allow_push, &c->rq.local_repositories};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
     opts_done(&c->o);
@@ -127,6 +128,15 @@ static void note_missing(void *arg, const char *context, const char *name, struc
                                                                         context, name, secret ? "-s" : "--var", name))});
 }
 
+/* An option's folder is meant from here, a configuration's from the repository. */
+static const char *mirror_of(struct run_cmd *c) {
+    const char *m = c->o.actions_mirror ? c->o.actions_mirror : c->ctx.conf.actions_mirror;
+    if (!m || !*m || strstr(m, "://") || *m == '/')
+        return m;
+    _cleanup_free_ char *here = c->o.actions_mirror ? realpath(m, NULL) : path_join(c->dir, m);
+    return here ? arena_strdup(&c->arena, here) : m;
+}
+
 static void fill_request(struct run_cmd *c) {
     struct run_opts *o = &c->o;
     struct config *conf = &c->ctx.conf;
@@ -157,7 +167,10 @@ static void fill_request(struct run_cmd *c) {
     q->limits.pids = (uint32_t)conf->pids;
     q->pulls = &c->ctx.pulls;
     q->python_source = conf->python_source;
-    q->actions_mirror = o->actions_mirror ? o->actions_mirror : conf->actions_mirror;
+    q->actions_mirror = mirror_of(c);
+    strv_extend(&q->local_repositories, (const char *const *)o->local.v);
+    q->no_native = o->no_native;
+    q->node_source = conf->node_source;
     q->store = c->ctx.store;
     q->events = c->events;
     q->masker = c->masker;
@@ -310,7 +323,9 @@ int cmd_run(int argc, char **argv) {
         {0, "offline", OPT_FLAG, &o->offline, NULL, "no registry, no fetch; what is cached only"},
         {0, "allow-push", OPT_FLAG, &o->allow_push, NULL, "image pushes really leave"},
         {0, "skip-unavailable", OPT_FLAG, &o->skip_unavailable, NULL, "jobs whose runner cannot be had here do not fail the run"},
-        {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR", "OWNER/REPO.git repositories of actions and workflows"},
+        {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR|URL", "OWNER/REPO.git repositories of actions and workflows"},
+        {0, "local-repository", OPT_LIST, &o->local, "REPO=DIR", "OWNER/REPO@REF=DIR: a folder instead of that repository"},
+        {0, "no-native", OPT_FLAG, &o->no_native, NULL, "every action as published, none of slipway's own versions"},
         {0, "keep", OPT_FLAG, &o->keep, NULL, "not yet: keep the boxes of failed jobs"},
         {0, "no-host-env", OPT_FLAG, &o->no_host_env, NULL, "neither the host's CA bundle nor its proxies reach jobs"},
         {0, "parallel", OPT_INT, &o->parallel, "N", "jobs at once (cores)"},
@@ -331,6 +346,9 @@ int cmd_run(int argc, char **argv) {
         snprintf(e.hint, sizeof e.hint, "a step with `if: failure()` can look around");
         r = cli_fail(&e);
     }
+    for (size_t i = 0; r < 0 && i < o->local.n; i++)
+        if (remote_local_option(o->local.v[i], &e) < 0)
+            r = cli_fail(&e);
     if (r < 0 && n > 1) {
         err_set(&e, ERR_USER, -EINVAL, "one event at a time: %s, %s", argv[1], argv[2]);
         r = cli_fail(&e);

@@ -31,6 +31,7 @@ static const struct key keys[] = {
     {"limits.pids", T_SIZE, AT(pids), false},
     {"python.source", T_STR, AT(python_source), true},
     {"actions.mirror", T_STR, AT(actions_mirror), false},
+    {"node.source", T_STR, AT(node_source), true},
     {"log-max", T_SIZE, AT(log_max), false},
 };
 
@@ -206,5 +207,6 @@ void config_done(struct config *c) {
     free(c->pull);
     free(c->python_source);
     free(c->actions_mirror);
+    free(c->node_source);
     *c = (struct config){0};
 }

@@ -16,7 +16,8 @@
  *   host-env: BOOL                            CA bundle and proxy variables reach jobs (true)
  *   limits: {memory: 4g, cpus: 2, pids: 4096} of a job
  *   python: {source: URL}                     python-build-standalone releases
- *   actions: {mirror: DIR}
+ *   actions: {mirror: DIR | URL}              source/remote.h; DIR relative to the repository
+ *   node: {source: URL | npm | PATH}          the node of JavaScript actions: run/nodefetch.h
  *   log-max: SIZE                             stored output of a job */
 #include "core/err.h"
 #include "core/str.h"
@@ -31,7 +32,7 @@ struct config {
     char *pull;                            /* or NULL */
     uint64_t memory, pids, log_max;
     double cpus;
-    char *python_source, *actions_mirror;
+    char *python_source, *actions_mirror, *node_source;
 };
 /* repo_dir NULL: the user's file only. A file that is absent is fine. */
 int config_load(struct config *ret, const char *repo_dir, struct diags *d);

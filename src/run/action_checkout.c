@@ -2,6 +2,7 @@
  * tree, as its place brings it (place.h). Anything else (another ref, another repository, --clean)
  * is a checkout by git into the job's scratch, by the user's own git outside the job. */
 #include "core/fs.h"
+#include "run/action.h"
 #include "run/gitbox.h"
 #include "run/place.h"
 
@@ -65,23 +66,23 @@ static bool is_current(struct jobx *x, const char *ref) {
 }
 
 static int other_repository(struct jobx *x, const char *repo, const char *ref, const char *target, int depth, struct err *e) {
-    const char *server = x->rq->event.server_url ? x->rq->event.server_url : "https://github.com";
-    _cleanup_free_ char *url = xasprintf("%s/%s", server, repo), *cache = dir_cache(), *git = path_join(cache, "git"), *dir = NULL;
-    char sha[41];
-    int r = -ENOENT;
+    _cleanup_remote_ struct remote_at at = {0};
+    struct remote_conf conf;
     if (strchr(repo, ':') || *repo == '-' || !strchr(repo, '/'))
         return err_set(e, ERR_CONFIG, -EINVAL, "repository: \"%s\" is not OWNER/NAME", repo);
-    if (x->rq->actions_mirror) {
-        _cleanup_free_ char *m = xasprintf("%s/%s.git", x->rq->actions_mirror, repo);
-        if (fs_exists(AT_FDCWD, m) && (r = git_resolve(m, *ref ? ref : "HEAD", sha, NULL)) >= 0)
-            dir = TAKE(m);
-    }
-    if (!dir)
-        r = git_fetch(url, *ref ? ref : "HEAD", git, x->rq->offline, &dir, sha, e);
+    run_remote(x->run, &conf);
+    conf.lock = NULL; /* pins what is run, not what is looked at */
+    int r = remote_find(&conf, repo, *ref ? ref : "HEAD", &at, e);
     if (r < 0)
         return err_wrap(e, r, "repository %s", repo);
-    jobx_say(x, "Checking out %s at %.12s", repo, sha);
-    return export(x, dir, sha, target, depth, false, e);
+    if (!at.sha) {
+        char sha[41];
+        if ((r = git_resolve(at.dir, "HEAD", sha, e)) < 0)
+            return err_wrap(e, r, "repository %s", repo);
+        at.sha = xstrdup(sha);
+    }
+    jobx_say(x, "Checking out %s at %.12s", repo, at.sha);
+    return export(x, at.dir, at.sha, target, depth, false, e);
 }
 
 /* --- the action ------------------------------------------------------------------------------------- */

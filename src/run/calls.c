@@ -4,10 +4,10 @@
  * own repository at its own commit.
  *
  * owner/repo is looked for in this order: this repository (by its remotes or --repository), read
- * from the local git; the actions mirror; the network. */
+ * from the local git; then as source/remote.h has it. */
 #include "core/fs.h"
 #include "pipeline/github/call.h"
-#include "run/state.h"
+#include "run/action.h"
 
 #include <ctype.h>
 
@@ -88,38 +88,34 @@ static int resolve(struct run *r, const char *dir, const char *ref, char sha[41]
     return -ENOENT;
 }
 
-static int place_remote(struct run *r, struct origin *o, const char *repo, const char *ref, struct err *e) {
+int run_place(struct run *r, const char *repo, const char *ref, struct remote_at *ret, struct err *e) {
     char sha[41];
     const struct run_request *rq = r->rq;
     if (same_repo(r, repo) && rq->git && !rq->git->bare_repo_missing) {
         const char *branch = startswith(ref, "refs/heads/") ? ref + 11 : ref;
-        o->dir = xstrdup(rq->dir);
         if (streq0(rq->git->branch, branch) && !rq->clean) {
-            o->ref = xasprintf("refs/heads/%s", branch);
+            *ret = (struct remote_at){xstrdup(rq->dir), NULL, xasprintf("refs/heads/%s", branch)};
             return 0;
         }
-        if (resolve(r, rq->dir, ref, sha, &o->ref) >= 0) {
-            o->sha = xstrdup(sha);
-            return 0;
-        }
-        free(TAKE(o->dir));
-    }
-    if (rq->actions_mirror) {
-        _cleanup_free_ char *dir = xasprintf("%s/%s.git", rq->actions_mirror, repo);
-        if (fs_exists(AT_FDCWD, dir) && resolve(r, dir, ref, sha, &o->ref) >= 0) {
-            o->dir = TAKE(dir);
-            o->sha = xstrdup(sha);
+        char *full = NULL;
+        if (resolve(r, rq->dir, ref, sha, &full) >= 0) {
+            *ret = (struct remote_at){xstrdup(rq->dir), xstrdup(sha), full};
             return 0;
         }
     }
-    const char *server = rq->event.server_url ? rq->event.server_url : "https://github.com";
-    _cleanup_free_ char *url = xasprintf("%s/%s", server, repo), *cache = dir_cache();
-    _cleanup_free_ char *git_cache = path_join(cache, "git");
-    int x = git_fetch(url, ref, git_cache, rq->offline, &o->dir, sha, e);
+    struct remote_conf c;
+    run_remote(r, &c);
+    return remote_find(&c, repo, ref, ret, e);
+}
+
+static int place_remote(struct run *r, struct origin *o, const char *repo, const char *ref, struct err *e) {
+    struct remote_at at;
+    int x = run_place(r, repo, ref, &at, e);
     if (x < 0)
         return x;
-    o->sha = xstrdup(sha);
-    o->ref = xstrdup(ref);
+    o->dir = at.dir;
+    o->sha = at.sha;
+    o->ref = at.ref;
     return 0;
 }
 
@@ -136,17 +132,6 @@ static int read_file(struct origin *o, struct buf *text, struct err *e) {
     int x = fs_read_fd(fd, text);
     fd_close(fd);
     return x < 0 ? err_errno(e, x, "%s", o->path) : 0;
-}
-
-/* "owner/repo/path@ref" */
-static bool split_remote(const char *uses, char **repo, char **path, char **ref) {
-    const char *at = strchr(uses, '@'), *s1 = strchr(uses, '/'), *s2 = s1 ? strchr(s1 + 1, '/') : NULL;
-    if (!at || !s2 || s2 > at || !at[1] || s1 == uses || s2 == s1 + 1 || s2 + 1 == at)
-        return false;
-    *repo = xstrndup(uses, (size_t)(s2 - uses));
-    *path = xstrndup(s2 + 1, (size_t)(at - s2 - 1));
-    *ref = xstrdup(at + 1);
-    return true;
 }
 
 static void load_plan(struct run *r, const struct origin *from, const struct plan *p, unsigned depth, struct diags *d);
@@ -169,7 +154,7 @@ static struct origin *load(struct run *r, const struct origin *from, const struc
         o->repo = xstrdup(from ? from->repo : r->repository);
         o->ref = xstrdup(from ? from->ref : r->ref);
         o->path = path_clean(uses->s + 2);
-    } else if (split_remote(uses->s, &repo, &o->path, &ref)) {
+    } else if (remote_split(uses->s, &repo, &o->path, &ref) && *o->path) {
         o->repo = xstrdup(repo);
         x = place_remote(r, o, repo, ref, &e);
     } else {

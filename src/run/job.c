@@ -5,6 +5,7 @@
  * folder in the job's scratch, so that scripts, file commands, the event and the docker socket are
  * written from here without asking the box; its files belong to the box's `runner` as the host sees
  * that id. The workspace in it is empty until a checkout covers it. */
+#include "run/action.h"
 #include "run/copts.h"
 #include "run/dlcache.h"
 #include "run/matchers.h"
@@ -20,7 +21,6 @@
 #include <sys/syscall.h>
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#define MINUTE (60ull * 1000000000ull)
 
 void jobx_late(struct jobx *x, void (*fn)(struct jobx *x, void *arg), void *arg) {
     struct late *l = xcalloc(1, sizeof *l);
@@ -455,7 +455,7 @@ int job_setup(struct jobx *x, struct err *e) {
     if (x->host) {
         _cleanup_free_ char *bash = proc_find("bash");
         x->has_bash = bash != NULL;
-        return services_start(x, e);
+        return (r = actions_prepare(x, e)) < 0 ? r : services_start(x, e);
     }
     if ((r = net_new(x->rq->store, x->lease, &no, &x->net, e)) < 0)
         return err_wrap(e, r, "the job's network");
@@ -473,7 +473,7 @@ int job_setup(struct jobx *x, struct err *e) {
     x->has_bash = in_box(x, "/bin/bash") || in_box(x, "/usr/local/bin/bash");
     own_home(x);
     dlcache_setup(x);
-    if ((r = services_start(x, e)) < 0)
+    if ((r = actions_prepare(x, e)) < 0 || (r = services_start(x, e)) < 0)
         return r;
     return x->bitbucket ? bitbucket_before(x, e) : 0;
 }
@@ -503,11 +503,8 @@ void job_teardown(struct jobx *x) {
     lease_free(x->lease);
     net_free(x->net);
     free(x->scratch_path);
-    for (size_t i = 0; i < x->n_steps; i++) {
-        strv_done(&x->steps[i].state);
-        free(x->steps[i].title);
-    }
-    free(x->steps);
+    steps_done(x);
+    actions_done(x);
     free(x->services);
     strv_done(&x->image_env);
     strv_done(&x->base_env);
@@ -570,6 +567,7 @@ static void attempt(struct leg *leg, unsigned no) {
                      .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1, .place = &place_box};
     struct err e = {0};
     int r = prepare(&x, &e);
+    steps_prepare(&x);
     if (r >= 0)
         r = job_setup(&x, &e);
     if (r > 0) {

@@ -7,9 +7,18 @@
 #include "run/contexts.h"
 #include "run/output.h"
 
+struct jobx;
+struct step;
+struct scope;
+struct action;
+struct background;
+struct backgrounds;
+/* A native action. `with` holds strings. Returns 0 (outcome decided by the step's code: non-zero
+ * failed) or negative with e. */
+typedef int (*native_fn)(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 struct step {
     const struct plan_step *ps;
-    unsigned no;              /* from 1 */
+    unsigned no;              /* from 1; inside a composite action: of the step that uses it */
     const char *id;
     char *title;
     enum outcome outcome, conclusion;
@@ -17,10 +26,36 @@ struct step {
     struct strv state;        /* "K=V" */
     int code;
     bool failed_by_command;   /* a file command was malformed */
+    struct scope *scope;      /* that it stands in */
+    /* uses: */
+    native_fn native;
+    struct action *action;    /* NULL: native, or not known yet (./path) */
+    struct scope *sub;        /* of a composite action */
+    const struct value *inputs, *own; /* as they were when it started (x->a): for its post step */
+    bool posted;              /* its post step is due */
+    struct background *back;  /* running, or waited for: background.c */
+};
+
+/* Where steps stand: the job, or a composite action below the step that uses it. */
+struct scope {
+    struct scope *up;
+    struct step *owner;         /* NULL: the job */
+    const struct action *action;
+    struct step *steps;
+    size_t n;
+    const struct value *inputs, *env; /* of the owner; env: with what is around it */
+    enum outcome status;        /* of its steps so far */
+    uint64_t deadline_ns;       /* of the owner, monotonic; 0 = none */
+    struct scope *next;         /* all of the job, freed with it */
+};
+
+/* A post step that is due, last one first. */
+struct post {
+    struct step *step;
+    struct post *next;
 };
 
 /* Work that is due when the job's steps are over (last first), such as listing captured pushes. */
-struct jobx;
 struct late {
     void (*fn)(struct jobx *x, void *arg);
     void *arg;
@@ -68,10 +103,16 @@ struct jobx {
     struct strv path;           /* GITHUB_PATH, last one first */
     struct strv host_env;       /* proxies and CA bundle, for builds and containers too */
     const struct value *github, *job_ctx, *runner, *secrets, *vars_ctx;
-    struct step *steps;
-    size_t n_steps, cap_steps;
+    struct scope top, *scope;   /* the job's own, the current step's */
+    struct scope *scopes;       /* of composite actions */
     struct step *cur;
     enum outcome status;        /* of the job so far */
+    unsigned last_no;           /* of steps */
+    struct action *actions;     /* list */
+    struct post *posts;
+    const char *node[2];        /* node of ours in the place, by kind (node.c) */
+    struct backgrounds *backgrounds; /* background.c */
+    bool is_background;         /* this is a background step's view of the job */
     struct late *late;
     char *services_key;
     struct service { const char *id; char cid[65]; bool started; } *services;
@@ -131,7 +172,9 @@ int services_start(struct jobx *x, struct err *e);
 void services_logs(struct jobx *x); /* printed when the job failed */
 
 /* --- steps.c --------------------------------------------------------------------------------- */
+void steps_prepare(struct jobx *x); /* before anything of the job */
 void steps_run(struct jobx *x);
+void steps_done(struct jobx *x);
 void step_ctx(struct jobx *x, struct ctx *c, struct arena *a);
 bool step_command(void *arg, const struct wcommand *c, struct sv line);
 void step_text(void *arg, struct sv lines);
@@ -149,9 +192,6 @@ void bitbucket_caches_save(struct jobx *x);
 void notes_not_yet(struct jobx *x);
 
 /* --- native actions -------------------------------------------------------------------------- */
-/* `with` holds strings. Returns 0 (outcome decided by the step's code: non-zero failed) or negative
- * with e. */
-typedef int (*native_fn)(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 native_fn native_find(const char *uses);
 int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e);

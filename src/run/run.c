@@ -3,6 +3,7 @@
  * thread owns the event loop on which the jobs' docker engines serve and on which a cancel (counted
  * by a signal handler, announced through an eventfd) is turned into wake-ups. */
 #include "core/fs.h"
+#include "run/action.h"
 #include "run/conc.h"
 #include "run/contexts.h"
 #include "run/matrix.h"
@@ -154,6 +155,8 @@ int run_new(struct run **ret, const struct run_request *rq, struct diags *d, str
     pthread_mutex_init(&r->mu, NULL);
     pthread_mutex_init(&r->tree_mu, NULL);
     pthread_mutex_init(&r->image_mu, NULL);
+    pthread_mutex_init(&r->action_mu, NULL);
+    pthread_mutex_init(&r->node_mu, NULL);
     pthread_cond_init(&r->cond, NULL);
     r->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -162,7 +165,7 @@ int run_new(struct run **ret, const struct run_request *rq, struct diags *d, str
     identify(r);
     if (r->cancel_fd < 0)
         x = err_errno(e, -errno, "eventfd");
-    else if ((x = number(r, e)) >= 0 && (x = calls_load(r, d)) >= 0) {
+    else if ((x = number(r, e)) >= 0 && (x = lock_load(&r->lock, rq->dir, e)) >= 0 && (x = calls_load(r, d)) >= 0) {
         add_secrets(r);
         x = top_flows(r, e);
     }
@@ -387,6 +390,10 @@ void run_free(struct run *r) {
     free(r->origins);
     map_done(&r->names);
     free(r->client);
+    lock_done(&r->lock);
+    fetched_free(r->fetched);
+    pthread_mutex_destroy(&r->action_mu);
+    pthread_mutex_destroy(&r->node_mu);
     pthread_mutex_destroy(&r->tree_mu);
     pthread_mutex_destroy(&r->image_mu);
     if (r->loop)

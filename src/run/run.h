@@ -59,7 +59,10 @@ struct run_request {
     struct box_limits_plain { uint64_t memory, nano_cpus; uint32_t pids; } limits; /* of a job; 0 = default */
     const struct pull_options *pulls; /* registries, policy, stand-ins; captured images are added here */
     const char *python_source;   /* base URL of python-build-standalone releases; NULL = GitHub's; "" = none */
-    const char *actions_mirror;  /* folder of OWNER/REPO.git, or NULL */
+    const char *actions_mirror;  /* folder of OWNER/REPO.git or URL template, or NULL: source/remote.h */
+    struct strv local_repositories; /* "OWNER/REPO[@REF]=DIR" */
+    bool no_native;              /* every action as published */
+    const char *node_source;     /* of the node that runs actions: run/node.c; NULL = its default; "" = none */
     struct store *store;
     struct events *events;
     struct masker *masker;       /* secrets are added to it; must be the bus's */

@@ -11,6 +11,7 @@
 #include "core/loop.h"
 #include "core/map.h"
 #include "run/run.h"
+#include "source/lock.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -126,6 +127,10 @@ struct run {
     char tree[33];
     pthread_mutex_t image_mu;    /* one runner image is made at a time */
     char *client;                /* the docker client on this disk, once made */
+    struct lock lock;            /* .slipway.lock of the repository */
+    pthread_mutex_t action_mu;   /* one action is fetched at a time */
+    struct fetched *fetched;     /* actions: action_load.c */
+    pthread_mutex_t node_mu;     /* node is fetched once */
 };
 
 /* calls.c: reads every called workflow; errors to d. */
@@ -133,6 +138,11 @@ int calls_load(struct run *r, struct diags *d);
 /* The workflow that `uses` names from inside `from` (NULL = work tree). Never NULL after calls_load
  * succeeded. */
 const struct origin *calls_find(struct run *r, const struct origin *from, const char *uses);
+
+/* A repository and a reference that `uses` names, of an action or a workflow: this repository by its
+ * local git (sha NULL: the work tree), anything else as source/remote.h has it. */
+struct remote_at;
+int run_place(struct run *r, const char *repo, const char *ref, struct remote_at *ret, struct err *e);
 
 /* sched.c */
 int flow_new(struct run *r, const struct plan *plan, const struct origin *origin, struct leg *leg,

@@ -110,6 +110,16 @@ static int script_write(struct jobx *x, const struct shell *sh, struct sv text, 
     return step_file(x, x->temp_fd, name, 0644, buf_sv(&b), e);
 }
 
+uint64_t step_deadline(struct jobx *x, double minutes) {
+    uint64_t own = minutes > 0 ? now_mono() + (uint64_t)(minutes * (double)MINUTE) : 0, outer = x->scope->deadline_ns;
+    return !outer || (own && own < outer) ? own : outer;
+}
+
+/* The step's own, else what its job or workflow has; inside an action only the step counts. */
+static const struct text *setting(struct jobx *x, const struct text *own, const struct text *job, const struct text *plan) {
+    return own->s || x->scope->owner ? own : job->s ? job : plan;
+}
+
 int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct value *own, double minutes, struct err *e) {
     const struct plan_step *ps = s->ps;
     const struct plan *plan = x->leg->flow->plan;
@@ -117,10 +127,8 @@ int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct valu
     int r;
     if ((r = ctx_string(c, &ps->run, "", &text, e)) < 0)
         return r;
-    const struct text *st = ps->shell.s ? &ps->shell : x->pj->default_shell.s ? &x->pj->default_shell : &plan->default_shell;
-    const struct text *wd = ps->working_directory.s ? &ps->working_directory
-                            : x->pj->default_working_directory.s ? &x->pj->default_working_directory
-                                                                 : &plan->default_working_directory;
+    const struct text *st = setting(x, &ps->shell, &x->pj->default_shell, &plan->default_shell);
+    const struct text *wd = setting(x, &ps->working_directory, &x->pj->default_working_directory, &plan->default_working_directory);
     if ((r = ctx_string(c, st, "", &shell, e)) < 0 || (r = ctx_string(c, wd, "", &dir, e)) < 0)
         return r;
     struct shell sh = {0};
@@ -135,16 +143,14 @@ int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct valu
         r = script_write(x, &sh, text, name, e);
     }
     if (r >= 0) {
-        jobx_env(x, own, &env);
+        step_env(x, s, own, &env);
         if (x->bitbucket)
             strv_env_set(&env, "BITBUCKET_EXIT_CODE", x->last_code);
-        else {
-            strv_env_set(&env, "GITHUB_ACTION", s->id);
+        else
             r = step_files_make(x, key, &env, e);
-        }
         if (r >= 0) {
             struct exec_spec es = {.argv = (const char *const *)sh.argv.v, .envp = (const char *const *)env.v, .cwd = cwd, .user = x->user,
-                                   .deadline_ns = minutes > 0 ? now_mono() + (uint64_t)(minutes * (double)MINUTE) : 0};
+                                   .deadline_ns = step_deadline(x, minutes)};
             int code = 1;
             enum exec_end end = EXEC_EXITED;
             r = jobx_exec(x, &es, &code, &end, e);

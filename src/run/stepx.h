@@ -29,3 +29,19 @@ void step_matchers_command(struct jobx *x, const struct wcommand *c);
 void step_matchers_text(struct jobx *x, struct sv json);
 /* Holds them against lines that were printed. */
 void step_match(struct jobx *x, struct sv lines);
+/* When a process that starts now in the current scope has to end: 0 = no limit but the job's. */
+uint64_t step_deadline(struct jobx *x, double minutes);
+
+/* --- steps.c --------------------------------------------------------------------------------- */
+/* One step of x->scope, from its condition to its result. */
+void step_one(struct jobx *x, struct step *s);
+/* Steps of a plan as a scope's, below `up` (NULL: the job's own). */
+void scope_fill(struct jobx *x, struct scope *sc, const struct plan_step *steps, size_t n);
+struct scope *scope_new(struct jobx *x, struct step *owner, const struct action *action);
+/* The context of a step with this `env` added (may be NULL). */
+void step_ctx_env(struct jobx *x, struct ctx *c, struct arena *a, const struct value *env);
+/* The environment of a process of step s. */
+void step_env(struct jobx *x, struct step *s, const struct value *own, struct strv *ret);
+/* Gives the post step its turn: told as a step of its own. */
+void step_extra(struct jobx *x, struct step *s, const char *word, const struct text *cond,
+                int (*fn)(struct jobx *x, struct step *s, struct err *e));

@@ -411,6 +411,19 @@ int git_export(const char *dir, const char *sha, const char *dest, int depth, st
     return GIT(dest, NULL, e, "checkout", "-q", "--detach", sha);
 }
 
+int git_unpack(const char *dir, const char *sha, const char *dest, struct err *e) {
+    if (!rev_ok(sha))
+        return err_set(e, ERR_USER, -EINVAL, "not a revision");
+    _cleanup_free_ char *file = xasprintf("%s.tar", dest), *out = xasprintf("--output=%s", file);
+    int r = GIT(dir, NULL, e, "archive", "--format=tar", out, sha);
+    if (r >= 0) {
+        _cleanup_buf_ struct buf text = BUF_SMALL;
+        r = proc_output(&text, e, "tar", "-x", "-f", file, "-C", dest, "--no-same-owner", NULL);
+    }
+    unlink(file);
+    return r;
+}
+
 static char *cache_name(const char *url) {
     struct buf b = BUF_MAX(4096);
     for (const char *p = url; *p; p++) {

@@ -39,6 +39,9 @@ int git_merge_base(const char *dir, const char *a, const char *b, char sha[41], 
 /* A clean checkout of a commit into an empty folder, with a .git of its own (shared objects copied
  * by depth). */
 int git_export(const char *dir, const char *sha, const char *dest, int depth, struct err *e);
+/* The files of a commit as an archive of it has them (export-ignore and export-subst count), into an
+ * empty folder. */
+int git_unpack(const char *dir, const char *sha, const char *dest, struct err *e);
 /* A shallow fetch of one ref from a URL into a cached bare repository; gives its folder and the
  * commit. The user's own credentials, outside any job. offline: only what is cached. */
 int git_fetch(const char *url, const char *ref, const char *cache_dir, bool offline, char **ret_dir, char sha[41], struct err *e);

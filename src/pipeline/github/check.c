@@ -171,6 +171,12 @@ static void generate_ids(struct reader *r, struct plan_step *steps, size_t n, st
     }
 }
 
+void check_action_steps(struct reader *r, struct plan_step *steps, size_t n, const struct yaml_node *seq) {
+    _cleanup_map_ struct map known = {.nocase = true};
+    name_steps(r, steps, n, seq, &known);
+    generate_ids(r, steps, n, &known);
+}
+
 /* --- jobs ------------------------------------------------------------------------------------- */
 
 static void finish_job(struct reader *r, struct plan_job *j, const struct yaml_node *node,
@@ -290,6 +296,19 @@ static void finish_permissions(struct plan_permissions *p) {
     }
 }
 
+/* What was found from `first` on in the file's order, conditions included. */
+void check_conditions(struct reader *r, size_t first) {
+    for (size_t i = 0; i < r->conditions.n; i++) {
+        const struct diag *x = &r->conditions.items[i];
+        diags_add(r->d, x->level, x->at, x->code, x->hint, "%s", x->msg);
+        r->d->items[r->d->n - 1].focus = x->focus;
+    }
+    if (r->d->n > first) {
+        struct diags found = {.items = r->d->items + first, .n = r->d->n - first};
+        diags_sort(&found);
+    }
+}
+
 void check_plan(struct reader *r) {
     struct plan *p = r->plan;
     size_t first = r->d->n;
@@ -304,16 +323,7 @@ void check_plan(struct reader *r) {
         finish_permissions(&j->permissions);
         finish_job(r, j, yaml_get(jobs, j->id), &ids);
     }
-    /* In the file's order; what concerns all jobs comes last. */
-    for (size_t i = 0; i < r->conditions.n; i++) {
-        const struct diag *x = &r->conditions.items[i];
-        diags_add(r->d, x->level, x->at, x->code, x->hint, "%s", x->msg);
-        r->d->items[r->d->n - 1].focus = x->focus;
-    }
-    if (r->d->n > first) {
-        struct diags found = {.items = r->d->items + first, .n = r->d->n - first};
-        diags_sort(&found);
-    }
+    check_conditions(r, first); /* what concerns all jobs comes last */
     if (p->n_jobs)
         check_needs(r, jobs);
 }

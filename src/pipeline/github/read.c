@@ -435,6 +435,26 @@ static int parse_yaml(struct reader *r, struct sv text, struct yaml_node **ret) 
     return rc;
 }
 
+const struct yaml_node *read_document(struct reader *r, void *base, enum def_id id) {
+    static const struct prop top = {.fill = FILL_INSIDE};
+    struct plan *p = r->plan;
+    struct yaml_node *root = NULL;
+    r->lim.max_depth = r->lim.max_depth ? r->lim.max_depth : MAX_DEPTH;
+    r->lim.max_file_size = r->lim.max_file_size ? r->lim.max_file_size : MAX_FILE;
+    r->lim.max_result_size = r->lim.max_result_size ? r->lim.max_result_size : MAX_RESULT;
+    if (p->source.n > r->lim.max_file_size) {
+        read_error(r, (struct span){.file = p->file}, "limit", "The maximum file size of %zu characters has been exceeded",
+                   r->lim.max_file_size);
+        return NULL;
+    }
+    if (parse_yaml(r, p->source, &root) < 0 || !root)
+        return NULL;
+    p->root = root;
+    check_size(r, root);
+    read_value(r, root, id, 0, &top, base);
+    return root;
+}
+
 int github_read(const char *file, struct sv text, const struct github_limits *lim,
                 struct plan **ret, struct diags *d) {
     size_t before = d->errors;
@@ -444,26 +464,12 @@ int github_read(const char *file, struct sv text, const struct github_limits *li
     p->source = arena_sv(&p->arena, text);
     struct reader r = {
         .plan = p, .a = &p->arena, .d = d, .lim = lim ? *lim : (struct github_limits){0}};
-    r.lim.max_depth = r.lim.max_depth ? r.lim.max_depth : MAX_DEPTH;
-    r.lim.max_file_size = r.lim.max_file_size ? r.lim.max_file_size : MAX_FILE;
-    r.lim.max_result_size = r.lim.max_result_size ? r.lim.max_result_size : MAX_RESULT;
-    struct span whole = {.file = p->file};
-    struct yaml_node *root = NULL;
-    if (text.n > r.lim.max_file_size) {
-        read_error(&r, whole, "limit", "The maximum file size of %zu characters has been exceeded",
-                   r.lim.max_file_size);
-    } else if (parse_yaml(&r, p->source, &root) == 0 && !root) {
-        read_error(&r, whole, "value", "The workflow is empty: it needs `on` and `jobs`");
-    } else if (root) {
-        static const struct prop top = {.fill = FILL_INSIDE};
-        p->root = root;
-        check_size(&r, root);
-        read_value(&r, root, D_WORKFLOW, 0, &top, p);
-        if (!r.fatal)
-            check_plan(&r);
-        diags_done(&r.conditions);
-
-    }
+    const struct yaml_node *root = read_document(&r, p, D_WORKFLOW);
+    if (root && !r.fatal)
+        check_plan(&r);
+    else if (!root && d->errors == before)
+        read_error(&r, (struct span){.file = p->file}, "value", "The workflow is empty: it needs `on` and `jobs`");
+    diags_done(&r.conditions);
     arena_done(&r.scratch);
     if (d->errors > before && (r.fatal || !p->n_jobs)) {
         plan_free(p);

@@ -32,6 +32,14 @@ void scalar_unexpected(struct reader *r, const struct scalar *s);
 void scalar_condition(struct reader *r, const struct scalar *s, unsigned names);
 struct text scalar_text(const struct scalar *s);
 
+/* Reads the plan's source (r->lim: 0 = GitHub's) along a definition into `base`. The root, or NULL
+ * when there is none. */
+const struct yaml_node *read_document(struct reader *r, void *base, enum def_id id);
+
+/* Ids and kinds of the steps of a composite action. */
+/* Tells r->conditions, in the file's order with what was found from d->items[first] on. */
+void check_conditions(struct reader *r, size_t first);
+void check_action_steps(struct reader *r, struct plan_step *steps, size_t n, const struct yaml_node *seq);
 /* Ids, needs, cycles, containers, filters, …; completes the plan (kinds of steps, generated ids).
  */
 void check_plan(struct reader *r);

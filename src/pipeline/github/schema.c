@@ -1,7 +1,7 @@
 /* The table. Read it from the top: each definition stands before those that it uses. */
 #include "pipeline/github/schema.h"
 
-#include "pipeline/plan.h"
+#include "pipeline/github/action.h"
 
 const char *const schema_contexts[N_CONTEXTS] = {"github", "inputs", "vars",  "needs",
                                                  "strategy", "matrix", "secrets", "steps",
@@ -14,6 +14,9 @@ enum {
     AT_RUNNER_PLAIN = AT_LEG | N_STEPS | N_JOB | N_RUNNER | N_ENV,
     AT_RUNNER = AT_RUNNER_PLAIN | N_SECRETS,
     AT_STEP = AT_RUNNER | N_HASHFILES,
+    AT_ACTION = N_GITHUB | N_STRATEGY | N_MATRIX | N_JOB | N_RUNNER, /* an input's default */
+    AT_ACTION_OUTPUT = AT_ACTION | N_STEPS | N_INPUTS | N_ENV,
+    AT_ACTION_STEP = AT_ACTION_OUTPUT | N_HASHFILES,
 };
 
 #define PROPS(...) (const struct prop[]){__VA_ARGS__, {0}}
@@ -34,6 +37,8 @@ static const struct item_shape
               offsetof(struct plan_trigger, at)},
     inputs = {sizeof(struct plan_input), offsetof(struct plan_input, name), SIZE_MAX,
               offsetof(struct plan_input, at)},
+    action_inputs = {sizeof(struct action_input), offsetof(struct action_input, name), SIZE_MAX,
+                     offsetof(struct action_input, at)},
     crons = {sizeof(struct plan_cron), SIZE_MAX, SIZE_MAX, SIZE_MAX},
     pairs = {sizeof(struct text_pair), SIZE_MAX, offsetof(struct text_pair, key), SIZE_MAX};
 
@@ -97,6 +102,13 @@ static const struct prop event_rows[] = {
     {"timeout-minutes", D_STEP_NUMBER, OPTIONAL, TO(TEXT, plan_step, timeout_minutes)}
 #define STEP_ENV {"env", D_STEP_ENV, OPTIONAL, TO(MAP, plan_step, env)}
 #define STEP_BACKGROUND {"background", D_BOOLEAN, OPTIONAL, TO(FLAG, plan_step, background)}
+
+#define ACTION_STEP_ROWS                                                                           \
+    {"name", D_ACTION_STEP_TEXT, OPTIONAL, TO(TEXT, plan_step, name)}, STEP_ID,                    \
+        {"if", D_ACTION_STEP_IF, OPTIONAL, TO(TEXT, plan_step, if_)},                              \
+        {"continue-on-error", D_ACTION_STEP_BOOLEAN, OPTIONAL,                                     \
+         TO(TEXT, plan_step, continue_on_error)},                                                  \
+        {"env", D_ACTION_STEP_MAP, OPTIONAL, TO(MAP, plan_step, env)}
 
 #define SHELL_ROWS(type)                                                                           \
     {"shell", D_NAME, OPTIONAL, TO(TEXT, type, default_shell)},                                    \
@@ -412,6 +424,64 @@ const struct def schema[D_COUNT] = {
     [D_STEP_BOOLEAN] = {.types = T_BOOL, .names = AT_STEP},
     [D_STEP_ENV] = {.types = T_MAP, .names = AT_STEP, .loose = D_STRING},
     [D_STEP_WITH] = {.types = T_MAP, .names = AT_STEP, .loose = D_STRING},
+
+    /* --- action.yml ------------------------------------------------------------------------ */
+    [D_ACTION] = {
+        .types = T_MAP, .loose = D_ANYTHING,
+        .props = PROPS({"name", D_STRING, OPTIONAL, TO(TEXT, github_action, name)},
+                       {"description", D_STRING, OPTIONAL, TO(TEXT, github_action, description)},
+                       {"inputs", D_ACTION_INPUTS, OPTIONAL, TO(ITEMS, github_action, inputs)},
+                       {"outputs", D_ACTION_OUTPUTS, OPTIONAL, TO(ITEMS, github_action, outputs)},
+                       {"runs", D_ACTION_RUNS, REQUIRED, FILL_INSIDE, 0})},
+    [D_ACTION_INPUTS] = {.types = T_NULL | T_MAP, .loose = D_ACTION_INPUT, .shape = &action_inputs},
+    [D_ACTION_INPUT] = {
+        .types = T_NULL | T_MAP, .loose = D_ANYTHING,
+        .props = PROPS({"description", D_STRING, OPTIONAL, TO(STR, action_input, description)},
+                       {"deprecationMessage", D_STRING, OPTIONAL, TO(STR, action_input, deprecation)},
+                       {"required", D_SCALAR, OPTIONAL, TO(TEXT, action_input, required)},
+                       {"default", D_ACTION_DEFAULT, OPTIONAL, TO(TEXT, action_input, dflt)})},
+    [D_ACTION_DEFAULT] = {.types = T_STRING, .names = AT_ACTION | N_HASHFILES},
+    [D_ACTION_OUTPUTS] = {.types = T_NULL | T_MAP, .loose = D_ACTION_OUTPUT, .shape = &pairs},
+    [D_ACTION_OUTPUT] = {
+        .types = T_NULL | T_MAP, .loose = D_ANYTHING,
+        .props = PROPS({"description", D_STRING, OPTIONAL, IGNORED},
+                       {"value", D_ACTION_OUTPUT_VALUE, OPTIONAL, TO(TEXT, text_pair, value)})},
+    [D_ACTION_OUTPUT_VALUE] = {.types = T_STRING, .names = AT_ACTION_OUTPUT},
+    [D_ACTION_RUNS] = {
+        .types = T_MAP, .at = INTO(github_action, runs_at),
+        .props = PROPS({"using", D_NAME, REQUIRED, TO(TEXT, github_action, using)},
+                       {"main", D_STRING, OPTIONAL, TO(TEXT, github_action, main)},
+                       {"pre", D_STRING, OPTIONAL, TO(TEXT, github_action, pre)},
+                       {"pre-if", D_ACTION_IF, OPTIONAL, TO(TEXT, github_action, pre_if)},
+                       {"post", D_STRING, OPTIONAL, TO(TEXT, github_action, post)},
+                       {"post-if", D_ACTION_IF, OPTIONAL, TO(TEXT, github_action, post_if)},
+                       {"image", D_STRING, OPTIONAL, TO(TEXT, github_action, image)},
+                       {"entrypoint", D_STRING, OPTIONAL, TO(TEXT, github_action, entrypoint)},
+                       {"pre-entrypoint", D_STRING, OPTIONAL, TO(TEXT, github_action, pre_entrypoint)},
+                       {"post-entrypoint", D_STRING, OPTIONAL, TO(TEXT, github_action, post_entrypoint)},
+                       {"args", D_ACTION_ARGS, OPTIONAL, TO(LIST, github_action, args)},
+                       {"env", D_ACTION_ENV, OPTIONAL, TO(MAP, github_action, env)},
+                       {"steps", D_ACTION_STEPS, OPTIONAL, TO(ITEMS, github_action, steps)})},
+    [D_ACTION_ARGS] = {.types = T_SEQ, .names = N_INPUTS, .item = D_STRING},
+    [D_ACTION_ENV] = {.types = T_MAP, .names = N_INPUTS, .loose = D_STRING},
+    [D_ACTION_IF] = {.types = T_STRING, .names = AT_ACTION_STEP | N_STEP_STATUS, .condition = true},
+    [D_ACTION_STEPS] = {.types = T_SEQ, .item = D_ACTION_STEP, .shape = &steps},
+    [D_ACTION_STEP] = {.types = T_MAP, .one_of = {D_ACTION_RUN_STEP, D_ACTION_USES_STEP}},
+    [D_ACTION_RUN_STEP] = {
+        .types = T_MAP,
+        .props = PROPS(ACTION_STEP_ROWS,
+                       {"run", D_ACTION_STEP_TEXT, REQUIRED, TO(TEXT, plan_step, run)},
+                       {"working-directory", D_ACTION_STEP_TEXT, OPTIONAL, TO(TEXT, plan_step, working_directory)},
+                       {"shell", D_ACTION_STEP_TEXT, REQUIRED, TO(TEXT, plan_step, shell)})},
+    [D_ACTION_USES_STEP] = {
+        .types = T_MAP,
+        .props = PROPS(ACTION_STEP_ROWS,
+                       {"uses", D_NAME, REQUIRED, TO(TEXT, plan_step, uses)},
+                       {"with", D_ACTION_STEP_MAP, OPTIONAL, TO(MAP, plan_step, with)})},
+    [D_ACTION_STEP_IF] = {.types = T_STRING, .names = AT_ACTION_STEP | N_STEP_STATUS, .condition = true},
+    [D_ACTION_STEP_TEXT] = {.types = T_STRING, .names = AT_ACTION_STEP},
+    [D_ACTION_STEP_BOOLEAN] = {.types = T_BOOL, .names = AT_ACTION_STEP},
+    [D_ACTION_STEP_MAP] = {.types = T_MAP, .names = AT_ACTION_STEP, .loose = D_STRING},
 
     /* --- plain ones ------------------------------------------------------------------------ */
     [D_STRINGS] = {.types = T_SEQ, .item = D_NAME},
