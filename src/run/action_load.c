@@ -4,6 +4,7 @@
 #include "run/action.h"
 
 #include "core/fs.h"
+#include "run/gitbox.h"
 #include "run/place.h"
 
 #include <dirent.h>
@@ -291,7 +292,13 @@ static int prepare_scope(struct jobx *x, struct scope *sc, unsigned depth, struc
     return r;
 }
 
-int actions_prepare(struct jobx *x, struct err *e) { return prepare_scope(x, &x->top, 0, e); }
+int actions_prepare(struct jobx *x, struct err *e) {
+    int r = prepare_scope(x, &x->top, 0, e);
+    for (struct action *a = x->actions; a && r >= 0; a = a->next)
+        if (a->repo && sv_ieqs(sv_from(a->repo), "actions/checkout"))
+            return gitbox_published(x, e);
+    return r;
+}
 
 static unsigned depth_of(const struct scope *sc) {
     unsigned n = 0;

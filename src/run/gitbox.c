@@ -211,11 +211,11 @@ int gitbox_setup(struct jobx *x, struct err *e) {
     return r;
 }
 
-void gitbox_remote(struct jobx *x, struct buf *b) {
+/* Every URL by which this repository is reached means `origin`. */
+static void lead(struct jobx *x, struct buf *b) {
     const char *server = x->rq->event.server_url ? x->rq->event.server_url : "https://github.com";
     const char *repo = x->run->repository, *host = strstr(server, "//");
     host = host ? host + 2 : server;
-    buf_addf(b, "[remote \"origin\"]\n\turl = %s/%s\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n", server, repo);
     buf_addf(b, "[url \"file://%s/_git/origin.git\"]\n", x->work);
     static const char *const ends[] = {"", ".git"};
     for (size_t i = 0; i < 2; i++) {
@@ -227,6 +227,35 @@ void gitbox_remote(struct jobx *x, struct buf *b) {
     }
 }
 
+/* A job on the host: its git gets the same from its environment. */
+static void environment(struct jobx *x) {
+    const char *server = x->rq->event.server_url ? x->rq->event.server_url : "https://github.com";
+    strv_addf(&x->base_env, "GIT_CONFIG_COUNT=1");
+    strv_addf(&x->base_env, "GIT_CONFIG_KEY_0=url.file://%s/_git/origin.git.insteadOf", x->work);
+    strv_addf(&x->base_env, "GIT_CONFIG_VALUE_0=%s/%s", server, x->run->repository);
+}
+
+int gitbox_published(struct jobx *x, struct err *e) {
+    _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
+    const struct git_info *gi = x->rq->git;
+    int r = gitbox_setup(x, e);
+    if (r < 0 || !gi || gi->bare_repo_missing)
+        return r;
+    if (x->host) {
+        environment(x);
+        return 0;
+    }
+    if (box_read_file(x->box, "/etc/gitconfig", &b, NULL) < 0)
+        buf_reset(&b);
+    lead(x, &b);
+    return box_write_file(x->box, "/etc/gitconfig", buf_sv(&b), 0644, 0, 0, e);
+}
+
+void gitbox_remote(struct jobx *x, struct buf *b) {
+    const char *server = x->rq->event.server_url ? x->rq->event.server_url : "https://github.com";
+    buf_addf(b, "[remote \"origin\"]\n\turl = %s/%s\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n", server, x->run->repository);
+    lead(x, b);
+}
 /* --- .git of a workspace ------------------------------------------------------------------------- */
 
 static int to_fd(void *arg, const void *p, size_t n) { return fd_write_all(*(int *)arg, p, n); }

@@ -8,6 +8,9 @@
 
 /* Makes `origin` and what git needs in the box; once per job. */
 int gitbox_setup(struct jobx *x, struct err *e);
+/* The same for a checkout that is not slipway's own: git itself, wherever it runs in the job, finds
+ * this repository at `origin`. */
+int gitbox_published(struct jobx *x, struct err *e);
 /* Puts a .git into the folder `target` of the box. depth 0: whole history and all refs. */
 int gitbox_worktree(struct jobx *x, const char *target, int depth, struct err *e);
 /* Lines for the local configuration that lead a remote of this repository to `origin`. */
