@@ -26,8 +26,21 @@ int actions_prepare(struct jobx *x, struct err *e);
 /* Of a step whose action lies in the workspace; at the moment when the step runs. */
 int action_local(struct jobx *x, struct step *s, struct err *e);
 void actions_done(struct jobx *x);
-/* What a run has fetched. */
-struct fetched;
+
+/* --- fetched.c: of the run, under run.action_mu ----------------------------------------------- */
+struct fetched_def {
+    char *path;
+    struct github_action *def;
+    struct fetched_def *next;
+};
+struct fetched {
+    char *repo, *ref;
+    struct remote_at at;
+    char *files;              /* folder on this disk */
+    struct fetched_def *defs;
+    struct fetched *next;
+};
+
 void fetched_free(struct fetched *list);
 /* How remote repositories are found in this run. */
 void run_remote(const struct run *r, struct remote_conf *ret);

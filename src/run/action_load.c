@@ -11,45 +11,6 @@
 
 #define MAX_ACTIONS 500
 
-/* --- of the run -------------------------------------------------------------------------------- */
-
-struct fetched_def {
-    char *path;
-    struct github_action *def;
-    struct fetched_def *next;
-};
-struct fetched {
-    char *repo, *ref;
-    struct remote_at at;
-    char *files;              /* folder on this disk */
-    struct fetched_def *defs;
-    struct fetched *next;
-};
-
-void fetched_free(struct fetched *f) {
-    while (f) {
-        struct fetched *next = f->next;
-        while (f->defs) {
-            struct fetched_def *d = f->defs;
-            f->defs = d->next;
-            github_action_free(d->def);
-            free(d->path);
-            free(d);
-        }
-        free(f->repo);
-        free(f->ref);
-        free(f->files);
-        remote_at_done(&f->at);
-        free(f);
-        f = next;
-    }
-}
-
-void run_remote(const struct run *r, struct remote_conf *ret) {
-    *ret = (struct remote_conf){.mirror = r->rq->actions_mirror, .server_url = r->rq->event.server_url, .local = &r->rq->local_repositories,
-                                .lock = &r->lock, .offline = r->rq->offline};
-}
-
 static int fetch(struct jobx *x, const char *repo, const char *ref, struct fetched **ret, struct err *e) {
     struct run *r = x->run;
     struct remote_conf conf;
