@@ -17,8 +17,8 @@
 struct run_opts {
     struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, local;
     const char *workflow, *dir, *actor, *secret_file, *var_file, *env_file, *input_file, *payload_file;
-    const char *repository, *ref, *base, *dialect, *pull, *actions_mirror;
-    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, with_ignored, skip_unavailable;
+    const char *repository, *ref, *base, *dialect, *pull, *actions_mirror, *github_token;
+    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, allow_deploy, with_ignored, skip_unavailable;
     bool force, no_host_env, no_native;
     int64_t parallel;
     uint64_t memory;
@@ -70,7 +70,8 @@ static void done(struct run_cmd *c) {
     cli_close(&c->ctx);
     git_info_done(&c->git);
     struct strv *lists[] = {&c->rq.secrets, &c->rq.vars, &c->rq.inputs, &c->rq.env, &c->rq.jobs, &c->rq.matrix,
-                            &c->rq.platforms, &c->rq.runner_images, &c->rq.allow_push, &c->rq.local_repositories};
+                            &c->rq.platforms, &c->rq.runner_images, &c->rq.allow_push, &c->rq.local_repositories,
+                            &c->rq.deploy_allow, &c->rq.deploy_actions, &c->rq.deploy_commands};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
     opts_done(&c->o);
@@ -154,6 +155,11 @@ static void fill_request(struct run_cmd *c) {
     strv_extend(&q->allow_push, (const char *const *)conf->allow_push.v);
     if (o->allow_push)
         strv_add(&q->allow_push, "*");
+    q->allow_deploy = o->allow_deploy;
+    strv_extend(&q->deploy_allow, (const char *const *)conf->deploy_allow.v);
+    strv_extend(&q->deploy_actions, (const char *const *)conf->deploy_actions.v);
+    strv_extend(&q->deploy_commands, (const char *const *)conf->deploy_commands.v);
+    q->github_token = o->github_token;
     q->bind = o->bind;
     q->clean = o->clean;
     q->with_ignored = o->with_ignored;
@@ -322,6 +328,8 @@ int cmd_run(int argc, char **argv) {
         {0, "pull", OPT_FLAG, &o->pull_flag, NULL, "ask registries for newer images"},
         {0, "offline", OPT_FLAG, &o->offline, NULL, "no registry, no fetch; what is cached only"},
         {0, "allow-push", OPT_FLAG, &o->allow_push, NULL, "image pushes really leave"},
+        {0, "allow-deploy", OPT_FLAG, &o->allow_deploy, NULL, "what deploys, releases, notifies or uploads really does"},
+        {0, "github-token", OPT_STR, &o->github_token, "TOKEN", "a real token instead of the run's own"},
         {0, "skip-unavailable", OPT_FLAG, &o->skip_unavailable, NULL, "jobs whose runner cannot be had here do not fail the run"},
         {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR|URL", "OWNER/REPO.git repositories of actions and workflows"},
         {0, "local-repository", OPT_LIST, &o->local, "REPO=DIR", "OWNER/REPO@REF=DIR: a folder instead of that repository"},

@@ -1,7 +1,7 @@
 #pragma once
 /* Configuration: ~/.config/slipway/config.yml, then .slipway.yml of the repository, which wins. Both
  * take the same keys, but what gives a repository power over the user's machine or accounts
- * (allow-push, insecure registries, a label mapped to `host`) is only taken from the user's own file
+ * (allow-push, deploy.allow, insecure registries, a label mapped to `host`) is only taken from the user's own file
  * or the command line; in a repository's file it is a warning. Unknown keys are errors with a place.
  *
  *   platforms: {LABEL: IMAGE | host}          as -P
@@ -18,11 +18,13 @@
  *   python: {source: URL}                     python-build-standalone releases
  *   actions: {mirror: DIR | URL}              source/remote.h; DIR relative to the repository
  *   node: {source: URL | npm | PATH}          the node of JavaScript actions: run/nodefetch.h
+ *   deploy: {allow: [GLOB], actions: [OWNER/REPO], commands: [NAME WORD]}   what is held back (allow: user only)
  *   log-max: SIZE                             stored output of a job */
 #include "core/err.h"
 #include "core/str.h"
 
 struct config {
+    struct strv deploy_allow, deploy_actions, deploy_commands;
     struct strv platforms, runner_images;  /* "LABEL=…" */
     struct strv mirrors;                   /* "REGISTRY=…" */
     struct strv insecure, allow_push;

@@ -39,6 +39,7 @@ struct ui {
     struct map jobs;
     struct captured *captured;
     size_t n_captured, cap_captured;
+    struct strv held;  /* "name\ndetail" */
     struct strv notes; /* warnings and errors of the run, for the summary */
     enum outcome outcome;
     uint64_t started, dur;
@@ -481,6 +482,11 @@ static void handle(struct ui *u, const struct event *ev) {
         if (!u->o.quiet)
             say(u, "%s⇪%s %s %scaptured, not sent%s", YELLOW, OFF, ev->name ? ev->name : "", DIM, OFF);
         break;
+    case EV_HELD:
+        strv_addf(&u->held, "%s › %s: %s\n%s", j ? label(j) : "", j && j->step ? j->step : "", ev->name ? ev->name : "", ev->detail ? ev->detail : "");
+        if (!u->o.quiet)
+            say(u, "%s⏸%s %s%s%s held back: %s %s%s%s", YELLOW, OFF, DIM, j ? label(j) : "", OFF, ev->name ? ev->name : "", DIM, ev->detail ? ev->detail : "", OFF);
+        break;
     case EV_SUMMARY:
         break;
     }
@@ -553,6 +559,12 @@ static void summary(struct ui *u) {
         fprintf(f, "  %s  %s%.19s  %s%s\n", u->captured[i].ref, DIM, u->captured[i].digest, buf_str(&t), OFF);
         buf_done(&t);
     }
+    if (u->held.n)
+        fprintf(f, "\n%sheld back (--allow-deploy lets it go)%s\n", BOLD, OFF);
+    for (size_t i = 0; i < u->held.n; i++) {
+        const char *nl = strchr(u->held.v[i], '\n');
+        fprintf(f, "  %.*s  %s%s%s\n", (int)(nl - u->held.v[i]), u->held.v[i], DIM, nl + 1, OFF);
+    }
     struct buf t = BUF_MAX(64);
     buf_add_duration(&t, u->dur ? u->dur : now_mono() - u->started);
     const char *colour, *m = mark(u, u->outcome, &colour);
@@ -589,6 +601,7 @@ void ui_free(struct ui *u) {
     }
     free(u->captured);
     map_done(&u->jobs);
+    strv_done(&u->held);
     strv_done(&u->notes);
     buf_done(&u->line);
     pthread_mutex_destroy(&u->lock);

@@ -8,7 +8,7 @@
 
 static const char *const kind_names[] = {
     "run_start", "run_end", "job_queued", "job_start", "job_end", "step_start", "step_end",
-    "output", "group", "annotation", "note", "progress", "captured", "summary"};
+    "output", "group", "annotation", "note", "progress", "captured", "summary", "held"};
 static const char *const outcome_names[] = {"", "success", "failure", "cancelled", "skipped",
                                             "unavailable", "held"};
 static const char *const level_names[] = {"debug", "notice", "warning", "error"};

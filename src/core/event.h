@@ -27,6 +27,7 @@ enum event_kind {
     EV_PROGRESS,    /* id in name, text = what, done, total (0 = unknown); done==total: finished */
     EV_CAPTURED,    /* a push that stayed here: name = reference, detail = digest, total = bytes */
     EV_SUMMARY,     /* text = Markdown of a step's summary */
+    EV_HELD,        /* held back: name = the action or command, detail = what it would have done, text = step */
 };
 enum outcome { OUT_NONE, OUT_SUCCESS, OUT_FAILURE, OUT_CANCELLED, OUT_SKIPPED, OUT_UNAVAILABLE, OUT_HELD };
 enum event_level { LEVEL_DEBUG, LEVEL_NOTICE, LEVEL_WARNING, LEVEL_ERROR };

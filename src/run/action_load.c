@@ -1,6 +1,7 @@
 /* Actions found, read and laid out for a job, before its first step. What `uses` names is resolved
  * once per run (so that all jobs have the same commit), its files are unpacked once per commit into
  * the user's cache (source/remote.h), and each job gets a copy of its own, since it may write there. */
+#include "run/held.h"
 #include "run/action.h"
 
 #include "core/fs.h"
@@ -231,6 +232,8 @@ static int remote(struct jobx *x, struct step *s, unsigned depth, struct err *e)
 
 static int prepare_step(struct jobx *x, struct step *s, unsigned depth, struct err *e) {
     const char *uses = s->ps->uses.s, *image;
+    if (s->ps->kind == STEP_USES && held_action(x->rq, uses))
+        return 0; /* it will not run: step_held */
     if (s->ps->kind != STEP_USES || startswith(uses, "./") || startswith(uses, "../") || streq(uses, "."))
         return 0;
     if ((image = startswith(uses, "docker://"))) {

@@ -365,7 +365,7 @@ const struct value *ctx_needs(struct arena *a, const struct job *job) {
     for (size_t i = 0; i < job->n_needs; i++) {
         const struct job *n = job->needs[i];
         struct value *one = val_object(a);
-        val_sets(a, one, "result", val_str(a, outcome_name(n->result)));
+        val_sets(a, one, "result", val_str(a, outcome_name(n->result == OUT_HELD ? OUT_SKIPPED : n->result)));
         val_sets(a, one, "outputs", n->outputs ? n->outputs : val_object(a));
         val_sets(a, o, n->pj->id, one);
     }

@@ -6,6 +6,7 @@
  * keeps a reader, as it has on a hosted runner. When the process has ended, what the pipe holds at
  * that moment is read, and no more. A cancel goes SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL, each to
  * the whole session; a second cancel is SIGKILL at once. */
+#include "run/held.h"
 #include "run/place.h"
 
 #include <fcntl.h>
@@ -106,6 +107,7 @@ int jobx_exec(struct jobx *x, const struct exec_spec *s, int *ret_code, enum exe
     watch(x, p, &en, deadline);
     r = x->place->wait(p, e);
     x->place->free(p);
+    held_take(x);
     if (r < 0)
         return err_wrap(e, r, "the step's end is not known");
     *ret_code = r;

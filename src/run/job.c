@@ -8,6 +8,7 @@
 #include "run/action.h"
 #include "run/copts.h"
 #include "run/dlcache.h"
+#include "run/held.h"
 #include "run/matchers.h"
 #include "run/place.h"
 #include "run/results.h"
@@ -53,6 +54,8 @@ void jobx_env(struct jobx *x, const struct value *own, struct strv *ret) {
     env_add(ret, &x->base_env);
     const char *path = strv_env_get(ret, "PATH");
     _cleanup_buf_ struct buf b = BUF_MAX(1u << 20);
+    if (x->held_dir)
+        buf_addf(&b, "%s:", x->held_dir);
     for (size_t i = x->path.n; i-- > 0;)
         buf_addf(&b, "%s:", x->path.v[i]);
     buf_adds(&b, path && *path ? path : DEFAULT_PATH);
@@ -455,6 +458,8 @@ int job_setup(struct jobx *x, struct err *e) {
     if (x->host) {
         _cleanup_free_ char *bash = proc_find("bash");
         x->has_bash = bash != NULL;
+        if ((r = held_setup(x, e)) < 0)
+            return r;
         return (r = actions_prepare(x, e)) < 0 ? r : services_start(x, e);
     }
     if ((r = net_new(x->rq->store, x->lease, &no, &x->net, e)) < 0)
@@ -466,6 +471,8 @@ int job_setup(struct jobx *x, struct err *e) {
     if ((r = make_box(x, ca, e)) < 0)
         return err_wrap(e, r, "the job's container");
     user_of_mapped(x);
+    if ((r = held_setup(x, e)) < 0)
+        return r;
     if ((r = mount_client(x, e)) < 0)
         return err_wrap(e, r, "the docker client");
     if ((r = volumes_mount(x, false, e)) < 0)
@@ -500,6 +507,7 @@ void job_teardown(struct jobx *x) {
     fd_close(x->out_w);
     fd_close(x->temp_fd);
     fd_close(x->cmd_fd);
+    fd_close(x->held_fd);
     lease_free(x->lease);
     net_free(x->net);
     free(x->scratch_path);
@@ -564,7 +572,7 @@ static int prepare(struct jobx *x, struct err *e) {
 
 static void attempt(struct leg *leg, unsigned no) {
     struct jobx x = {.attempt = no, .leg = leg, .run = leg->run, .rq = leg->run->rq, .pj = leg->job->pj, .a = &leg->arena, .status = OUT_SUCCESS,
-                     .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1, .place = &place_box};
+                     .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1, .held_fd = -1, .place = &place_box};
     struct err e = {0};
     int r = prepare(&x, &e);
     steps_prepare(&x);
@@ -589,7 +597,10 @@ static void attempt(struct leg *leg, unsigned no) {
             services_logs(&x);
         leg->outcome = x.status == OUT_FAILURE         ? OUT_FAILURE
                        : atomic_load(&leg->cancel) > 0 ? OUT_CANCELLED
+                       : x.held                        ? OUT_HELD
                                                        : OUT_SUCCESS;
+        if (leg->outcome == OUT_HELD)
+            leg_fail(leg, OUT_HELD, "%u held back; --allow-deploy lets %s go", x.held, x.held == 1 ? "it" : "them");
     }
     job_teardown(&x);
 }

@@ -26,6 +26,7 @@ struct step {
     struct strv state;        /* "K=V" */
     int code;
     bool failed_by_command;   /* a file command was malformed */
+    bool held;                /* something of it was held back: held.h */
     struct scope *scope;      /* that it stands in */
     /* uses: */
     native_fn native;
@@ -121,6 +122,11 @@ struct jobx {
     size_t n_volumes;
     bool commands_echo;
     struct results *results;    /* results.h: started by the first action that needs it */
+    int held_fd;                /* held.h: the folder of commands, and where the job sees it (NULL: none) */
+    const char *held_dir;
+    unsigned held;              /* what was held back so far */
+    uint64_t held_read;
+    bool held_full;
     struct matchers *matchers;  /* problem matchers, or NULL */
     char last_code[12];         /* Bitbucket: of the script, for its after-script */
 };

@@ -55,7 +55,8 @@ static void identify(struct run *r) {
 static void add_secrets(struct run *r) {
     char raw[41];
     random_id(raw, 36);
-    r->token = xasprintf("slp_%s", raw);
+    const char *given = r->rq->github_token ? r->rq->github_token : strv_env_get(&r->rq->secrets, "GITHUB_TOKEN");
+    r->token = given && *given ? xstrdup(given) : xasprintf("slp_%s", raw);
     masker_add(r->rq->masker, sv_from(r->token));
     for (size_t i = 0; i < r->rq->secrets.n; i++) {
         struct sv v;

@@ -47,6 +47,11 @@ struct run_request {
     struct strv platforms;       /* -P "LABEL=IMAGE", "LABEL=host" */
     struct strv runner_images;   /* .slipway.yml: "LABEL=IMAGE" or "LABEL=./Dockerfile" */
     struct strv allow_push;      /* registries that pushes may really go to; "*" = all */
+    /* Nothing leaves by accident (held.h): everything may, or what these globs name; more actions
+     * ("owner/repo") and commands ("NAME word|word") that are held back. */
+    bool allow_deploy;
+    struct strv deploy_allow, deploy_actions, deploy_commands;
+    const char *github_token;    /* a real one, in place of the run's own; or NULL */
     bool bind;                   /* the job writes to the user's work tree */
     bool clean;                  /* a clean checkout of the commit; no download caches */
     bool with_ignored;

@@ -189,6 +189,14 @@ static bool changes_wanted(const struct plan_bitbucket *bb, const struct strv *c
     return false;
 }
 
+/* What it needs, directly or not, and was held back. */
+static const struct job *held_need(const struct job *j, unsigned depth) {
+    const struct job *h = NULL;
+    for (size_t i = 0; i < j->n_needs && !h && depth < 512; i++)
+        h = j->needs[i]->result == OUT_HELD ? j->needs[i] : held_need(j->needs[i], depth + 1);
+    return h;
+}
+
 static void decide(struct job *j) {
     struct run *r = j->flow->run;
     _cleanup_arena_ struct arena a = {0};
@@ -209,6 +217,12 @@ static void decide(struct job *j) {
     }
     if (ctx_if(&c, &j->pj->if_, &go, &e) < 0) {
         job_single(j, OUT_FAILURE, &e);
+        return;
+    }
+    const struct job *h = go || c.cancelled ? NULL : held_need(j, 0);
+    if (h) {
+        err_set(&e, ERR_HELD, -EAGAIN, "waits for \"%s\", which was held back", h->pj->id);
+        job_single(j, OUT_HELD, &e);
         return;
     }
     if (!go) {

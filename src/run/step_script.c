@@ -1,5 +1,6 @@
 /* `run` steps: the shell, the script's file, the process. */
 #include "core/fs.h"
+#include "run/held.h"
 #include "run/stepx.h"
 
 struct shell {
@@ -127,6 +128,7 @@ int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct valu
     int r;
     if ((r = ctx_string(c, &ps->run, "", &text, e)) < 0)
         return r;
+    held_expect(x, text);
     const struct text *st = setting(x, &ps->shell, &x->pj->default_shell, &plan->default_shell);
     const struct text *wd = setting(x, &ps->working_directory, &x->pj->default_working_directory, &plan->default_working_directory);
     if ((r = ctx_string(c, st, "", &shell, e)) < 0 || (r = ctx_string(c, wd, "", &dir, e)) < 0)

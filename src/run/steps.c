@@ -2,6 +2,7 @@
  * stands in a scope (jobx.h): the job's, or that of a composite action, whose steps are run by the
  * same functions with that scope as the current one. */
 #include "run/action.h"
+#include "run/held.h"
 
 /* --- contexts ------------------------------------------------------------------------------ */
 
@@ -129,7 +130,8 @@ static void told_end(struct jobx *x, const struct step *s, uint64_t dur) {
     if (x->scope->owner)
         jobx_emit(x, &(struct event){.kind = EV_GROUP});
     else
-        jobx_emit(x, &(struct event){.kind = EV_STEP_END, .outcome = s->outcome, .name = s->title, .code = s->code,
+        jobx_emit(x, &(struct event){.kind = EV_STEP_END, .name = s->title, .code = s->code,
+                                     .outcome = s->held && s->outcome != OUT_FAILURE ? OUT_HELD : s->outcome,
                                      .detail = s->conclusion != s->outcome ? outcome_name(s->conclusion) : NULL, .dur_ns = dur});
 }
 
@@ -170,7 +172,7 @@ static int work(struct jobx *x, struct step *s, struct ctx *c, const struct valu
     case STEP_RUN:
         return step_script(x, s, c, own, minutes, e);
     case STEP_USES:
-        return action_main(x, s, c, own, minutes, e);
+        return step_held(x, s, c) ? 0 : action_main(x, s, c, own, minutes, e);
     case STEP_WAIT:
     case STEP_WAIT_ALL:
     case STEP_CANCEL:
