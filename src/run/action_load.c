@@ -241,8 +241,10 @@ static int prepare_step(struct jobx *x, struct step *s, unsigned depth, struct e
         s->action->image = image;
         return 0;
     }
-    if (x->bitbucket)
+    if (startswith(uses, "pipe://")) {
+        s->action = action_add(x, uses);
         return 0;
+    }
     if (!x->rq->no_native && (s->native = native_find(uses)))
         return 0;
     int r = remote(x, s, depth, e);
