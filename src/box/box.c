@@ -1,12 +1,13 @@
 /* Making and ending a box, from the main process.
  *
- * The supervisor is spawned with everything it needs; while it mounts the root and runs the OCI
- * runtime, the first message to the init and the requests for further mounts are already queued
+ * The supervisor is spawned with everything it needs; while it mounts the root and starts the init,
+ * the first message to the init and the requests for further mounts are already queued
  * in their sockets. What the supervisor cannot do it says on its socket; otherwise the init's
  * first answer means that the box lives. */
 #include "box/cgroup.h"
 #include "box/impl.h"
 #include "box/ops.h"
+#include "box/start.h"
 #include "core/fs.h"
 #include "core/loop.h"
 #include "core/proc.h"
@@ -114,17 +115,14 @@ static int supervisor_start(struct box *b, const struct box_spec *spec, int netn
     int sup[2] = {-1, -1}, ctl[2] = {-1, -1};
     _cleanup_strv_ struct strv argv = {0};
     const char *configured = getenv("SLIPWAY_OCI_RUNTIME");
-    _cleanup_free_ char *runtime = proc_find(configured && *configured ? configured : "crun");
+    bool own = !configured || !*configured;
+    _cleanup_free_ char *runtime = own ? xstrdup("") : proc_find(configured);
     _cleanup_buf_ struct buf config = BUF_MAX(1u << 20);
     char run[4096];
     int fds[7] = {-1, -1, -1, -1, -1, -1, -1}, stores[3] = {-1, -1, -1}, r, given = 0;
     const char *where = cover_place();
-    if (!runtime && !(configured && *configured))
-        runtime = proc_find("runc");
     if (!runtime) {
-        err_set(e, ERR_ENV, -ENOENT,
-                configured && *configured ? "SLIPWAY_OCI_RUNTIME names no program"
-                                          : "neither crun nor runc is installed");
+        err_set(e, ERR_ENV, -ENOENT, "SLIPWAY_OCI_RUNTIME names no program");
         return err_hint(e, -ENOENT, "sudo apt-get install crun");
     }
     if (keeper_idmap(b->keeper)->root) {
@@ -135,7 +133,10 @@ static int supervisor_start(struct box *b, const struct box_spec *spec, int netn
     _cleanup_free_ char *dir =
         given ? xasprintf("%s/scratch/%s", where, b->dirname) : xstrdup(b->dir);
     snprintf(run, sizeof run, "%s/run", dir);
-    box_config(spec, keeper_idmap(b->keeper), run, &config);
+    if (own)
+        start_format(spec, keeper_idmap(b->keeper), &config);
+    else
+        box_config(spec, keeper_idmap(b->keeper), run, &config);
     strv_add(&argv, "box");
     strv_add(&argv, dir);
     strv_addf(&argv, "%s/snap", given ? where : store_path(b->store));

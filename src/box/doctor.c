@@ -69,15 +69,19 @@ static bool user_namespace(struct doctor *d) {
     return true;
 }
 
+/* Boxes are started by ourselves unless another runtime was asked for. */
 static void runtime(struct doctor *d) {
-    _cleanup_free_ char *crun = proc_find("crun"), *runc = crun ? NULL : proc_find("runc");
-    if (crun)
-        add(d, "OCI runtime", DOCTOR_OK, NULL, "%s", crun);
-    else if (runc)
-        add(d, "OCI runtime", DOCTOR_WARN, "sudo apt-get install crun", "%s; crun is faster", runc);
+    const char *configured = getenv("SLIPWAY_OCI_RUNTIME");
+    if (!configured || !*configured) {
+        add(d, "OCI runtime", DOCTOR_OK, NULL, "not needed (SLIPWAY_OCI_RUNTIME names one to be used)");
+        return;
+    }
+    _cleanup_free_ char *path = proc_find(configured);
+    if (path)
+        add(d, "OCI runtime", DOCTOR_OK, NULL, "%s", path);
     else
-        add(d, "OCI runtime", DOCTOR_FAIL, "sudo apt-get install crun",
-            "neither crun nor runc is there");
+        add(d, "OCI runtime", DOCTOR_FAIL, "sudo apt-get install crun", "SLIPWAY_OCI_RUNTIME names no program: %s",
+            configured);
 }
 
 static void network(struct doctor *d) {

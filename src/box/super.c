@@ -1,15 +1,18 @@
 /* The supervisor of a box (helper op "box"): a process in the store's user namespace with a mount
- * namespace of its own. It mounts the root, runs the OCI runtime (detached: the box's init becomes
- * our child, as we are a subreaper), makes further mounts on request, and when the init has ended
- * removes the scratch layers, from inside the user namespace, where their owners are mapped.
+ * namespace of its own. It mounts the root, starts the box's init (start.h; or an OCI runtime does,
+ * detached: the init becomes our child, as we are a subreaper), makes further mounts on request, and
+ * when the init has ended removes the scratch layers, from inside the user namespace, where their
+ * owners are mapped.
  *
  * argv: box SCRATCH SNAPS UPPER FLAGS RUNTIME WHERE LOWER…
  *   SCRATCH  absolute path of a folder that is ours; SNAPS of the store's snap folder
  *   UPPER    "snap:<id>", or "" for one in SCRATCH
  *   FLAGS    v volatile upper, n a network namespace is given, l none: make one with loopback only,
  *            m mounts are given
+ *   RUNTIME  path of an OCI runtime, or "": we do it ourselves
  *   WHERE    with m: a folder of the host's on which a tmpfs hides what is there, for us alone
- * fds: 3 requests and news (proto.h), 4 the init's control socket, 5 config.json, then with n the
+ * fds: 3 requests and news (proto.h), 4 the init's control socket, 5 config.json (without a runtime:
+ * start_format), then with n the
  * network namespace, with m detached mounts of the store's snap and tree folders and of the lease's
  * scratch: as root the way to the store is closed to the namespace's root, which is nobody on the
  * host. They are attached as WHERE/snap, WHERE/tree and WHERE/scratch.
@@ -18,6 +21,7 @@
  * it goes with us, however we end. The life socket, whose other end only we hold, ends the init. */
 #include "box/ops.h"
 #include "box/impl.h"
+#include "box/start.h"
 #include "base/userns.h"
 #include "core/fs.h"
 #include "core/proc.h"
@@ -38,7 +42,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#ifndef SLIPWAY_HELPER /* the helper program is the init too */
 extern const char embed_box_init[], embed_box_init_end[];
+#endif
 
 struct super {
     const char *scratch, *snaps, *upper, *runtime, *where, *flags;
@@ -48,6 +54,7 @@ struct super {
     int scratch_fd, run_fd, sock, life;
     unsigned n_overlays;
     pid_t init;
+    int said; /* what the init's start has to say of its failure, or -1 */
 };
 
 /* The text goes to the main process and becomes its error. */
@@ -269,11 +276,30 @@ static int mounts(struct super *s) {
     return 0;
 }
 
-/* The init program. */
+/* The init's program as a file. */
 static int init_write(struct super *s) {
+#ifdef SLIPWAY_HELPER
+    _cleanup_buf_ struct buf b = BUF_MAX(64u << 20);
+    int r = fs_read(AT_FDCWD, "/proc/self/exe", &b, NULL);
+    if (r == 0)
+        r = write_run(s, "init", b.p, b.n, 0755);
+#else
     int r =
         write_run(s, "init", embed_box_init, (size_t)(embed_box_init_end - embed_box_init), 0755);
+#endif
     return r < 0 ? failed(s, r, "write the box's init") : 0;
+}
+
+/* …and as a descriptor to execute. */
+static int init_open(struct super *s) {
+#ifdef SLIPWAY_HELPER
+    int fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+#else
+    int fd = init_write(s);
+    if (fd == 0)
+        fd = openat(s->run_fd, "init", O_PATH | O_CLOEXEC);
+#endif
+    return fd < 0 ? failed(s, -errno, "open the box's init") : fd;
 }
 
 /* --- the OCI runtime ------------------------------------------------------------------------ */
@@ -346,14 +372,9 @@ static int init_pid(struct super *s) {
     return 0;
 }
 
-static int start(struct super *s, int errfd, int life_inner, pid_t *ret) {
-    _cleanup_buf_ struct buf config = BUF_MAX(60u << 10); /* what a pipe holds */
-    int p[2] = {-1, -1};
-    int r = prepare(s);
-    if (r == 0 && (r = fs_read_fd(5, &config)) < 0)
-        r = failed(s, r, "read the box's configuration");
-    close(5);
-    if (r == 0 && is_crun(s)) {
+static int start_runtime(struct super *s, struct buf *config, int errfd, int life_inner, pid_t *ret) {
+    int p[2] = {-1, -1}, r = 0;
+    if (is_crun(s)) {
         if (pipe2(p, O_CLOEXEC) < 0)
             return failed(s, -errno, "pipe");
         r = runtime_start(s, errfd, life_inner, p[0], ret);
@@ -366,12 +387,12 @@ static int start(struct super *s, int errfd, int life_inner, pid_t *ret) {
     if (r == 0)
         r = init_write(s);
     if (r == 0 && p[1] >= 0) {
-        r = fd_write_all(p[1], config.p, config.n);
+        r = fd_write_all(p[1], config->p, config->n);
         r = r == -EPIPE ? 0 : r; /* it has ended, and will say why */
         if (r < 0)
             failed(s, r, "give %s its configuration", s->runtime);
     } else if (r == 0) {
-        r = write_run(s, "bundle/config.json", config.p, config.n, 0644);
+        r = write_run(s, "bundle/config.json", config->p, config->n, 0644);
         if (r == 0)
             r = runtime_start(s, errfd, life_inner, -1, ret);
         if (r < 0)
@@ -379,6 +400,45 @@ static int start(struct super *s, int errfd, int life_inner, pid_t *ret) {
     }
     fd_close(p[1]); /* without a configuration crun ends */
     return r;
+}
+
+static int start_own(struct super *s, struct buf *config, int life_inner) {
+    char root[4096], sys[4096];
+    struct start_spec spec;
+    const char *what = NULL;
+    int said[2];
+    int r = start_parse(config->p, config->n, &spec);
+    if (r < 0)
+        return failed(s, r, "read the box's configuration");
+    if ((r = mounts(s)) < 0)
+        return r;
+    _cleanup_close_ int program = init_open(s);
+    if (program < 0)
+        return program;
+    if (pipe2(said, O_CLOEXEC | O_NONBLOCK) < 0)
+        return failed(s, -errno, "pipe");
+    snprintf(root, sizeof root, "%s/run/root", s->scratch);
+    snprintf(sys, sizeof sys, "%s/run/sys", s->scratch);
+    struct start_how how = {.root = root, .sys = sys, .control = 4, .life = life_inner, .said = said[1], .program = program};
+    r = start_init(&spec, &how, &s->init, &what);
+    close(said[1]);
+    s->said = said[0];
+    if (r < 0)
+        return failed(s, r, "%s", what);
+    close(4);
+    reply_send(s->sock, BOX_PID, s->init, 0, NULL, -1);
+    return 0;
+}
+
+static int start(struct super *s, int errfd, int life_inner, pid_t *ret) {
+    _cleanup_buf_ struct buf config = BUF_MAX(60u << 10); /* what a pipe holds */
+    int r = prepare(s);
+    if (r == 0 && (r = fs_read_fd(5, &config)) < 0)
+        r = failed(s, r, "read the box's configuration");
+    close(5);
+    if (r < 0)
+        return r;
+    return *s->runtime ? start_runtime(s, &config, errfd, life_inner, ret) : start_own(s, &config, life_inner);
 }
 
 /* --- requests ------------------------------------------------------------------------------- */
@@ -476,6 +536,15 @@ static void clean_up(struct super *s) {
     (void)rmdir(s->scratch);
 }
 
+/* The init has ended, perhaps before it was one. */
+static void init_ended(struct super *s) {
+    char text[200];
+    int r = s->said < 0 ? 0 : start_failed(s->said, text);
+    if (r > 0)
+        failed(s, -r, "%s", text);
+    s->init = -1; /* reaped: the number is somebody else's from now on */
+}
+
 /* Until the init has ended, or the main process wants no more. */
 static void serve(struct super *s, int sig, pid_t runtime, int errfd) {
     bool over = false;
@@ -491,7 +560,7 @@ static void serve(struct super *s, int sig, pid_t runtime, int errfd) {
             for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
                 if (pid == s->init) {
                     over = true;
-                    s->init = -1; /* reaped: the number is somebody else's from now on */
+                    init_ended(s);
                 }
                 if (pid != runtime)
                     continue;
@@ -519,7 +588,7 @@ static void serve(struct super *s, int sig, pid_t runtime, int errfd) {
 }
 
 int op_box(int argc, char **argv) {
-    struct super s = {.scratch_fd = -1, .run_fd = -1, .sock = 3, .life = -1};
+    struct super s = {.scratch_fd = -1, .run_fd = -1, .sock = 3, .life = -1, .said = -1};
     int life[2];
     pid_t runtime = -1;
     sigset_t chld;

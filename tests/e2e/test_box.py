@@ -21,12 +21,23 @@ def test_doctor(sl):
 
 
 def test_doctor_says_what_mends(sl, tmp_path_factory):
-    """Without an OCI runtime a run cannot work: exit 3 and the command."""
+    """An OCI runtime that was asked for and is not there: exit 3 and the command."""
     path = tmp_path_factory.mktemp("path")
     os.chmod(path, 0o755)
     r = sl("doctor", env={"SLIPWAY_OCI_RUNTIME": "no-such-runtime"})
     assert r.returncode == 3
     assert "sudo apt-get install crun" in r.stdout
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_another_runtime(sl, runtime):
+    """A box by an OCI runtime, which must be the same as ours but for its own way."""
+    if not shutil.which(runtime):
+        pytest.skip(f"no {runtime}")
+    r = sl("doctor", "--json", env={"SLIPWAY_OCI_RUNTIME": runtime})
+    checks = {c["name"]: c for c in json.loads(r.stdout)["checks"]}
+    assert checks["OCI runtime"]["detail"].endswith(runtime), r.stdout
+    assert checks["box"]["status"] == "ok", r.stdout
 
 
 @pytest.mark.parametrize("name", ["test_box", "test_net"])

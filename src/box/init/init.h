@@ -47,7 +47,9 @@ int mkdirs_in(const char *path, mode_t mode, uid_t uid, gid_t gid, int *ret_made
 /* mounts.c: a fresh /proc with the usual parts hidden, in a new pid namespace. */
 int proc_mount(bool privileged);
 
-/* main.c: kills pid's session and descendants. */
+/* init.c: the first process itself; its exit status. */
+int init_run(void);
+/* kills pid's session and descendants. */
 int kill_group(pid_t pid, int signo);
 
 /* stats.c */
