@@ -4,6 +4,7 @@
 
 #include "image/ns.h"
 #include "build/copy.h"
+#include "run/files.h"
 #include "store/ns.h"
 
 const struct ns_op ns_ops[] = {
@@ -13,6 +14,7 @@ const struct ns_op ns_ops[] = {
     {"build-copy", ns_build_copy, true},
     {"build-list", ns_build_list, true},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
+    {"files", ns_files, false},
     {"layer-tar", ns_layer_tar, false},
     {"layer-unpack", ns_layer_unpack, false},
     {"store-mkdir", ns_store_mkdir, false},
