@@ -49,6 +49,8 @@ void run_remote(const struct run *r, struct remote_conf *ret);
 int action_main(struct jobx *x, struct step *s, struct ctx *c, const struct value *own, double minutes, struct err *e);
 void actions_pre(struct jobx *x);  /* all pre steps, before the first main one */
 void actions_post(struct jobx *x); /* all post steps that are due */
+/* A native action's work at the job's end; cond: an expression ("success()"), NULL = always. `with` is kept. */
+void action_post_native(struct jobx *x, struct step *s, const struct value *with, native_post_fn fn, const char *cond);
 /* INPUT_*, STATE_*, and what tells an action where it is. */
 void action_env(struct jobx *x, struct step *s, const struct value *own, struct strv *ret);
 /* Runs one process of the step's with its file commands, and concludes. */

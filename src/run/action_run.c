@@ -109,14 +109,26 @@ static bool has_stage(const struct action *a, enum action_stage stage) {
     return d->kind != ACTION_COMPOSITE && t->s && t->n;
 }
 
-static void post_due(struct jobx *x, struct step *s) {
-    if (s->posted || !has_stage(s->action, STAGE_POST))
-        return;
+static void post_push(struct jobx *x, struct step *s) {
     s->posted = true;
     struct post *p = xcalloc(1, sizeof *p);
     p->step = s;
     p->next = x->posts;
     x->posts = p;
+}
+
+static void post_due(struct jobx *x, struct step *s) {
+    if (!s->posted && has_stage(s->action, STAGE_POST))
+        post_push(x, s);
+}
+
+void action_post_native(struct jobx *x, struct step *s, const struct value *with, native_post_fn fn, const char *cond) {
+    s->inputs = val_clone(x->a, with);
+    s->native_post = fn;
+    if (cond)
+        s->post_cond = (struct text){.s = cond, .n = strlen(cond)};
+    if (!s->posted)
+        post_push(x, s);
 }
 
 static int stage(struct jobx *x, struct step *s, enum action_stage st, double minutes, struct err *e) {
@@ -129,13 +141,20 @@ static int stage(struct jobx *x, struct step *s, enum action_stage st, double mi
 }
 
 static int run_pre(struct jobx *x, struct step *s, struct err *e) { return stage(x, s, STAGE_PRE, 0, e); }
-static int run_post(struct jobx *x, struct step *s, struct err *e) { return stage(x, s, STAGE_POST, 0, e); }
+static int run_post(struct jobx *x, struct step *s, struct err *e) {
+    if (!s->native_post)
+        return stage(x, s, STAGE_POST, 0, e);
+    int r = s->native_post(x, s, e);
+    output_end(x->out);
+    s->outcome = r < 0 || s->code ? OUT_FAILURE : OUT_SUCCESS;
+    return r;
+}
 
 void actions_post(struct jobx *x) {
     while (x->posts) {
         struct post *p = x->posts;
         x->posts = p->next;
-        step_extra(x, p->step, "Post", &p->step->action->def->post_if, run_post);
+        step_extra(x, p->step, "Post", p->step->native_post ? &p->step->post_cond : &p->step->action->def->post_if, run_post);
         free(p);
     }
 }

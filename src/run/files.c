@@ -47,10 +47,15 @@ static int digest_one(void *arg, const char *path, const struct stat *st) {
     char text[DIGEST_LEN + 1];
     uint8_t raw[32];
     uint64_t size;
-    if (!files_below(path, d->j->rq->cwd) || !S_ISREG(st->st_mode))
+    struct stat real;
+    if (!files_below(path, d->j->rq->cwd) || S_ISDIR(st->st_mode))
         return 0;
     _cleanup_close_ int fd = fs_open_in(d->j->root, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, 0);
-    int r = fd < 0 ? fd : digest_of_fd(fd, text, &size);
+    int r = fd < 0 ? fd : fstat(fd, &real) < 0 ? -errno : 0;
+    if (r >= 0 && !S_ISREG(real.st_mode)) /* where a link leads to */
+        return 0;
+    if (r >= 0)
+        r = digest_of_fd(fd, text, &size);
     if (r < 0)
         return err_errno(d->j->e, r, "%s", path);
     for (size_t i = 0; i < 32; i++) {
@@ -399,4 +404,20 @@ int files_do(struct jobx *x, const struct files_req *rq, int fd, struct arena *a
                               .size = (uint64_t)json_get_int(j, "size", 0), .digest = json_get_str(j, "digest", ""),
                               .root = json_get_str(j, "root", ""), .list = json_sv(json_get(j, "list"))};
     return 0;
+}
+
+int step_hash_files(void *arg, const char *const *patterns, size_t n, bool follow, struct buf *out, struct err *e) {
+    struct jobx *x = arg;
+    _cleanup_arena_ struct arena a = {0};
+    _cleanup_buf_ struct buf lines = BUF_MAX(1u << 20);
+    struct files_ret ret;
+    if (!x->box && !x->host)
+        return err_set(e, ERR_CONFIG, -EINVAL, "files are only there while a job's steps run");
+    for (size_t i = 0; i < n; i++)
+        buf_addf(&lines, "%s\n", patterns[i]);
+    struct files_req rq = {.what = FILES_DIGEST, .flags = follow ? 0 : GLOB_NO_FOLLOW, .patterns = buf_str(&lines), .cwd = x->workspace, .home = x->home};
+    int r = files_do(x, &rq, -1, &a, &ret, e);
+    if (r >= 0)
+        buf_adds(out, ret.digest);
+    return r;
 }

@@ -109,6 +109,67 @@ static bool seg_match(struct sv p, struct sv s) {
     return i == p.n;
 }
 
+/* The parts of the first brace group that has a comma at its own level. False: there is none. */
+static bool brace(struct sv p, size_t *from, size_t *to) {
+    for (size_t i = 0; i < p.n; i++) {
+        unsigned depth = 0;
+        bool comma = false;
+        if (p.p[i] != '{')
+            continue;
+        for (size_t k = i; k < p.n; k++) {
+            depth += p.p[k] == '{';
+            comma |= p.p[k] == ',' && depth == 1;
+            if (p.p[k] == '}' && --depth == 0) {
+                if (!comma)
+                    break;
+                *from = i;
+                *to = k;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool name_match(struct sv p, struct sv name, unsigned *budget) {
+    size_t from, to;
+    if (!*budget || !--*budget)
+        return false;
+    if (!brace(p, &from, &to)) {
+        if (name.n && name.p[0] == '.' && (!p.n || p.p[0] != '.'))
+            return false;
+        return seg_match(p, name);
+    }
+    unsigned depth = 0;
+    for (size_t i = from + 1, start = i; i <= to; i++) {
+        depth += p.p[i] == '{';
+        if ((p.p[i] == ',' && !depth) || i == to) {
+            _cleanup_buf_ struct buf b = BUF_SMALL;
+            buf_addsv(&b, sv_sub(p, 0, from));
+            buf_addsv(&b, sv_sub(p, start, i - start));
+            buf_addsv(&b, sv_sub(p, to + 1, p.n));
+            if (name_match(buf_sv(&b), name, budget))
+                return true;
+            start = i + 1;
+        }
+        if (p.p[i] == '}' && depth)
+            depth--;
+    }
+    return false;
+}
+
+bool glob_name(struct sv p, struct sv name) {
+    unsigned budget = 2000; /* of what braces expand to */
+    bool negate = false;
+    if (p.n && p.p[0] == '#')
+        return false;
+    while (p.n && p.p[0] == '!') {
+        negate = !negate;
+        p = sv_sub(p, 1, p.n);
+    }
+    return name_match(p, name, &budget) != negate;
+}
+
 static bool globstar(struct sv s) { return s.n == 2 && s.p[0] == '*' && s.p[1] == '*'; }
 
 static size_t split(const char *path, struct sv *out, size_t max) {

@@ -24,6 +24,9 @@ size_t globs_roots(const struct globs *g, const char *const **ret);
 /* Bits: 1 = a folder with this absolute path matches, 2 = a file does. */
 unsigned globs_match(const struct globs *g, const char *path);
 bool globs_partial(const struct globs *g, const char *path); /* may something below match? */
+/* One name against one pattern as minimatch has it by default: braces, a leading `!` negates, a leading dot
+ * must be in the pattern. (Not yet: extended globs.) */
+bool glob_name(struct sv pattern, struct sv name);
 /* Each match, in the order the toolkit gives (a folder's names sorted by bytes). Paths are resolved
  * inside `root`. `st` is of the link's target unless GLOB_NO_FOLLOW. Negative from fn ends it. At most
  * 2,000,000 names are looked at (-EFBIG). */

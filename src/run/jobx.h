@@ -16,6 +16,8 @@ struct backgrounds;
 /* A native action. `with` holds strings. Returns 0 (outcome decided by the step's code: non-zero
  * failed) or negative with e. */
 typedef int (*native_fn)(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+/* Its work at the job's end: s has the inputs and the state of the step. */
+typedef int (*native_post_fn)(struct jobx *x, struct step *s, struct err *e);
 struct step {
     const struct plan_step *ps;
     unsigned no;              /* from 1; inside a composite action: of the step that uses it */
@@ -30,6 +32,8 @@ struct step {
     struct scope *scope;      /* that it stands in */
     /* uses: */
     native_fn native;
+    native_post_fn native_post; /* due at the job's end, under post_cond */
+    struct text post_cond;
     struct action *action;    /* NULL: native, or not known yet (./path) */
     struct scope *sub;        /* of a composite action */
     const struct value *inputs, *own; /* as they were when it started (x->a): for its post step */
@@ -201,6 +205,14 @@ void notes_not_yet(struct jobx *x);
 native_fn native_find(const char *uses);
 int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_cache(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_cache_restore(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_cache_save(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_upload_artifact(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_merge_artifacts(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_download_artifact(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+/* hashFiles() in a step (ctx.hash_files); arg is the jobx. */
+int step_hash_files(void *arg, const char *const *patterns, size_t n, bool follow, struct buf *out, struct err *e);
 /* The plain clone that a Bitbucket step gets. */
 int checkout_default(struct jobx *x, int depth, struct err *e); /* 0: whole history */
 static inline const char *with_get(const struct value *with, const char *key, const char *dflt) {

@@ -129,7 +129,7 @@ static void finalize_artifact(struct call *c) {
     else if (*hash && !streq(hash, digest))
         call_fail(c, 400, "invalid_argument", "the bytes are %s, the client's were %s", digest, hash);
     else {
-        struct artifact a = {.name = u->name, .mime = u->mime, .digest = digest, .size = u->size, .expires = u->expires};
+        struct artifact a = {.name = u->name, .mime = u->mime, .digest = digest, .repo = c->s->repo, .size = u->size, .expires = u->expires};
         r = artifact_put(c->s->o.store, c->s->run_id, &a, c->s->o.scratch, u->tmp, false, &e);
         if (r < 0)
             call_fail(c, r == -EEXIST ? 409 : 500, r == -EEXIST ? "already_exists" : "internal", "%s", e.msg);

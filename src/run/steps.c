@@ -37,6 +37,8 @@ void step_ctx(struct jobx *x, struct ctx *c, struct arena *a) {
     ctx_init(c, a);
     ctx_leg(c, x->leg);
     c->in_step = true;
+    c->hash_files = step_hash_files;
+    c->hash_arg = x;
     c->status = x->scope->status;
     c->cancelled = atomic_load(&x->leg->cancel) > 0;
     struct value *g = val_object(a);
@@ -92,6 +94,12 @@ native_fn native_find(const char *uses) {
     static const struct { const char *name; native_fn fn; } table[] = {
         {"actions/checkout@", action_checkout},
         {"actions/setup-python@", action_setup_python},
+        {"actions/cache@", action_cache},
+        {"actions/cache/restore@", action_cache_restore},
+        {"actions/cache/save@", action_cache_save},
+        {"actions/upload-artifact@", action_upload_artifact},
+        {"actions/upload-artifact/merge@", action_merge_artifacts},
+        {"actions/download-artifact@", action_download_artifact},
     };
     for (size_t i = 0; i < ELEMENTS(table); i++)
         if (strncasecmp(uses, table[i].name, strlen(table[i].name)) == 0)
@@ -249,7 +257,7 @@ void step_extra(struct jobx *x, struct step *s, const char *word, const struct t
                 int (*fn)(struct jobx *x, struct step *s, struct err *e)) {
     _cleanup_arena_ struct arena a = {0};
     struct step extra = {.ps = s->ps, .no = ++x->last_no, .id = s->id, .scope = s->scope, .action = s->action,
-                         .inputs = s->inputs, .own = s->own, .outputs = val_object(&a), .state = s->state};
+                         .inputs = s->inputs, .own = s->own, .native_post = s->native_post, .outputs = val_object(&a), .state = s->state};
     struct scope *scope = x->scope;
     struct ctx c;
     struct err e = {0};

@@ -42,6 +42,7 @@ static int read_one(int dir, uint64_t id, struct arena *a, struct artifact *ret)
                              .name = json_get_str(j, "name", ""),
                              .mime = json_get_str(j, "mime", "application/zip"),
                              .digest = json_get_str(j, "digest", ""),
+                             .repo = json_get_str(j, "repo", ""),
                              .size = (uint64_t)json_get_int(j, "size", 0),
                              .created = json_get_int(j, "created", 0),
                              .expires = json_get_int(j, "expires", 0)};
@@ -106,6 +107,7 @@ static int match_name(const struct artifact *x, void *arg) {
         b->ret->name = arena_strdup(b->a, x->name);
         b->ret->mime = arena_strdup(b->a, x->mime);
         b->ret->digest = arena_strdup(b->a, x->digest);
+        b->ret->repo = arena_strdup(b->a, x->repo);
     }
     return 1;
 }
@@ -184,6 +186,7 @@ int artifact_put(struct store *s, const char *run, struct artifact *a, int dirfd
     jw_kstr(&w, "name", a->name);
     jw_kstr(&w, "mime", a->mime ? a->mime : "application/zip");
     jw_kstr(&w, "digest", a->digest ? a->digest : "");
+    jw_kstr(&w, "repo", a->repo ? a->repo : "");
     jw_kint(&w, "size", (int64_t)a->size);
     jw_kint(&w, "created", a->created);
     jw_kint(&w, "expires", a->expires);

@@ -9,6 +9,7 @@ struct artifact {
     uint64_t id;                /* unique in the store */
     const char *name, *mime;    /* "application/zip" */
     const char *digest;         /* "sha256:…" of the file */
+    const char *repo;           /* "owner/name" of the run; "" when not told */
     uint64_t size;
     int64_t created, expires;   /* seconds, wall clock */
 };

@@ -93,3 +93,12 @@ TEST(walking) {
     close(root);
     CHECK_INT(fs_rmtree(AT_FDCWD, top), 0);
 }
+
+TEST(names) {
+    static const struct { const char *p, *n; bool yes; } t[] = {
+        {"my-*", "my-artifact", true}, {"*", ".hidden", false}, {".*", ".hidden", true}, {"{a,b}-*", "b-1", true}, {"{a,b}-*", "c-1", false},
+        {"!x*", "abc", true}, {"!x*", "xbc", false}, {"x{1,{2,3}}y", "x3y", true}, {"x{1}y", "x{1}y", true}, {"#a", "#a", false}, {"a?[0-9]", "ab7", true}};
+    for (size_t i = 0; i < ELEMENTS(t); i++)
+        CHECK(glob_name(sv_from(t[i].p), sv_from(t[i].n)) == t[i].yes);
+    CHECK(!glob_name(SV("{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}"), SV("x")));
+}
