@@ -8,8 +8,8 @@
 #include "core/loop.h"
 #include "core/proc.h"
 #include "image/registry.h"
-
-#include "image/registry.h"
+#include "store/acache.h"
+#include "store/artifact.h"
 
 #include <dirent.h>
 #include <sys/file.h>
@@ -110,12 +110,24 @@ static unsigned prune_runs(struct store *s, uint64_t keep, bool dry) {
     return gone;
 }
 
+struct kept {
+    struct acache_pruned caches;
+    uint64_t artifacts, artifact_bytes;
+};
+/* Caches of actions nobody used for a week and artifacts whose time is over; --all: every cache. */
+static int prune_kept(struct store *s, bool all, uint64_t older_ns, bool dry, struct kept *ret, struct err *e) {
+    int r = acache_prune(s, 0, older_ns, all, dry, &ret->caches);
+    if (r >= 0)
+        r = artifact_expire(s, dry, &ret->artifacts, &ret->artifact_bytes);
+    return r < 0 ? err_errno(e, r, "caches and artifacts") : 0;
+}
+
 int cmd_prune(int argc, char **argv) {
     struct prune_options p = {0};
     const char *older = NULL;
     int64_t runs = 100;
     const struct opt items[] = {
-        {'a', "all", OPT_FLAG, &p.all, NULL, "the build cache and copies of folders too"},
+        {'a', "all", OPT_FLAG, &p.all, NULL, "the build cache, copies of folders and caches of actions too"},
         {0, "dry-run", OPT_FLAG, &p.dry_run, NULL, "only say what would go"},
         {0, "keep-storage", OPT_SIZE, &p.keep_bytes, "SIZE", "stop once the store is that small"},
         {0, "older", OPT_STR, &older, "AGE", "keep what was used in that time: 36h, 7d"},
@@ -143,6 +155,9 @@ int cmd_prune(int argc, char **argv) {
     if (r == 0)
         r = store_prune(c.store, &p, reach, p.all ? NULL : &p, &res, &e);
     unsigned logs = 0;
+    struct kept kept = {0};
+    if (r == 0)
+        r = prune_kept(c.store, p.all, p.older_ns, p.dry_run, &kept, &e);
     if (r == 0) {
         logs = prune_runs(c.store, (uint64_t)runs, p.dry_run);
         if (!p.dry_run) {
@@ -153,10 +168,11 @@ int cmd_prune(int argc, char **argv) {
                 cache_forget_notes(c.store);
         }
         _cleanup_buf_ struct buf size = BUF_SMALL;
-        buf_add_size(&size, res.bytes);
-        printf("%s %s: %llu blobs, %llu layers, %llu copies of folders, %u logs\n",
+        buf_add_size(&size, res.bytes + kept.caches.bytes + kept.artifact_bytes);
+        printf("%s %s: %llu blobs, %llu layers, %llu copies of folders, %llu caches, %llu artifacts, %u logs\n",
                p.dry_run ? "would free" : "freed", buf_str(&size), (unsigned long long)res.blobs,
-               (unsigned long long)res.snaps, (unsigned long long)res.trees, logs);
+               (unsigned long long)res.snaps, (unsigned long long)res.trees, (unsigned long long)kept.caches.entries,
+               (unsigned long long)kept.artifacts, logs);
     }
     cli_close(&c);
     return r < 0 ? cli_fail(&e) : 0;
@@ -176,6 +192,16 @@ static int count_image(const char *ref, const char *id, struct sv json, void *ar
     return 0;
 }
 
+struct sum {
+    uint64_t n, bytes;
+};
+static int sum_cache(const struct acache_entry *en, void *arg) {
+    struct sum *x = arg;
+    x->n++;
+    x->bytes += en->size;
+    return 0;
+}
+
 static int system_df(int argc, char **argv) {
     bool json = false;
     const struct opt items[] = {{0, "json", OPT_FLAG, &json, NULL, "as JSON"}};
@@ -184,7 +210,8 @@ static int system_df(int argc, char **argv) {
     struct cli_ctx c;
     struct err e = {0};
     struct store_usage u = {0};
-    uint64_t images = 0;
+    struct sum caches = {0};
+    uint64_t images = 0, arts = 0, art_bytes = 0;
     int n, k = opts_begin(&o, argc, argv, &n);
     if (k >= 0)
         return k;
@@ -193,23 +220,29 @@ static int system_df(int argc, char **argv) {
     int r = store_usage(c.store, &u, &e);
     if (r == 0 && (r = image_each_id(c.store, count_image, &images)) < 0)
         err_errno(&e, r, "read the records of images");
+    if (r == 0 && ((r = acache_each(c.store, NULL, sum_cache, &caches)) < 0 || (r = artifact_usage(c.store, &arts, &art_bytes)) < 0))
+        err_errno(&e, r, "caches and artifacts");
     if (r == 0 && json) {
         printf("{\"path\":");
         _cleanup_buf_ struct buf b = BUF_SMALL;
         json_escape(&b, sv_from(store_path(c.store)));
         printf("%s,\"images\":%llu,\"blobs\":{\"count\":%llu,\"bytes\":%llu},\"layers\":{\"count\":"
                "%llu,"
-               "\"bytes\":%llu},\"trees\":{\"count\":%llu,\"bytes\":%llu}}\n",
+               "\"bytes\":%llu},\"trees\":{\"count\":%llu,\"bytes\":%llu},\"caches\":{\"count\":%llu,\"bytes\":%llu},"
+               "\"artifacts\":{\"count\":%llu,\"bytes\":%llu}}\n",
                buf_str(&b), (unsigned long long)images, (unsigned long long)u.blobs,
                (unsigned long long)u.blob_bytes, (unsigned long long)u.snaps,
                (unsigned long long)u.snap_bytes, (unsigned long long)u.trees,
-               (unsigned long long)u.tree_bytes);
+               (unsigned long long)u.tree_bytes, (unsigned long long)caches.n, (unsigned long long)caches.bytes,
+               (unsigned long long)arts, (unsigned long long)art_bytes);
     } else if (r == 0) {
         printf("%s: %llu images\n%-24s %8s  %10s\n", store_path(c.store),
                (unsigned long long)images, "", "COUNT", "SIZE");
         df_line("blobs (as pulled)", u.blobs, u.blob_bytes);
         df_line("layers (unpacked)", u.snaps, u.snap_bytes);
         df_line("copies of folders", u.trees, u.tree_bytes);
+        df_line("caches of actions", caches.n, caches.bytes);
+        df_line("artifacts of runs", arts, art_bytes);
     }
     cli_close(&c);
     return r < 0 ? cli_fail(&e) : 0;

@@ -7,6 +7,8 @@
     X(plan, "plan", "show what pipeline files say", "Pipelines")                                   \
     X(eval, "eval", "evaluate an expression of GitHub Actions", "Pipelines")                       \
     X(logs, "logs", "show an earlier run", "Pipelines")                                             \
+    X(artifact, "artifact", "what runs left: ls, get", "Pipelines")                                  \
+    X(cache, "cache", "the caches of actions: ls, rm", "Pipelines")                                  \
     X(build, "build", "build an image from a Dockerfile", "Images")                                 \
     X(runner, "runner", "the images that jobs run in", "Images")                                    \
     X(doctor, "doctor", "tell what this host can do, and what mends the rest", "Host")               \
