@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <linux/openat2.h>
+#include <sched.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
@@ -320,8 +321,11 @@ int fs_open_in(int root, const char *path, int flags, mode_t mode, uint64_t how_
         .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
         .resolve = how_resolve ? how_resolve : RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
-    /* EAGAIN: a rename raced with the resolution of ".."; trying again is what the manual says. */
-    for (int i = 0; i < 32; i++) {
+    /* EAGAIN: a rename or a mount, anywhere on the host, raced with the resolution of "..". Trying
+     * again is what the manual says; on a busy host that can be needed often. */
+    for (int i = 0; i < 1000; i++) {
+        if (i >= 16)
+            sched_yield();
         int fd = (int)syscall(SYS_openat2, root, path[0] ? path : ".", &how, sizeof how);
         if (fd >= 0)
             return fd;

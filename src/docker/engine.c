@@ -183,9 +183,10 @@ static void loop_here(struct loop *l, void *arg) {
     pthread_mutex_unlock(&g->mu);
 }
 
-/* Does this thread run the loop? A loop that nobody has run yet, nor will, is whose the engine is. */
+/* Does this thread run the loop? One that nobody runs yet belongs to whoever made the engine, unless
+ * another thread was said to. */
 static bool loop_is_ours(const struct engine *g) {
-    return g->loop_known ? pthread_equal(g->loop_thread, pthread_self()) : g->ending && !g->o.loop_elsewhere;
+    return g->loop_known ? pthread_equal(g->loop_thread, pthread_self()) : !g->o.loop_elsewhere;
 }
 
 void engine_call(struct engine *g, void (*fn)(void *arg), void *arg) {
@@ -312,18 +313,21 @@ int engine_new(struct engine **ret, const struct engine_options *o, struct err *
 
 struct listen_call {
     struct engine *g;
-    const char *path;
-    int r;
-    struct err *e;
+    int fd, r;
 };
 
+static void listen_here(void *arg) {
+    struct listen_call *c = arg;
+    c->r = httpd_new(&c->g->http, c->g->loop, c->fd, handle, c->g);
+}
+
 int engine_listen(struct engine *g, const char *path, struct err *e) {
-    int fd = listen_unix(path, 0666, e);
-    if (fd < 0)
-        return fd;
-    int r = httpd_new(&g->http, g->loop, fd, handle, g);
-    if (r < 0)
-        return err_errno(e, r, "serve on %s", path);
+    struct listen_call c = {g, listen_unix(path, 0666, e), 0};
+    if (c.fd < 0)
+        return c.fd;
+    engine_call(g, listen_here, &c);
+    if (c.r < 0)
+        return err_errno(e, c.r, "serve on %s", path);
     g->socket = xstrdup(path);
     return 0;
 }
@@ -439,9 +443,6 @@ static void wait_for_jobs(struct engine *g) {
 void engine_free(struct engine *g) {
     if (!g)
         return;
-    pthread_mutex_lock(&g->mu);
-    g->ending = true;
-    pthread_mutex_unlock(&g->mu);
     engine_call(g, stop_all, g);
     for (bool left = true; left;) {
         wait_for_jobs(g);

@@ -196,7 +196,7 @@ struct engine {
     pthread_mutex_t mu;
     pthread_cond_t changed;
     pthread_t loop_thread;
-    bool loop_known, stopping, ending;
+    bool loop_known, stopping;
     volatile int cancel;
     unsigned jobs;  /* worker jobs under way */
     unsigned alive; /* containers in memory, removed ones that somebody still refers to included */

@@ -2,18 +2,15 @@
  * root. These run in a forked child, since an open can block. */
 #include "box/init/init.h"
 
+#include "core/fs.h"
+
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 static int open_in(int dir, const char *path, int flags, mode_t mode) {
-    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
-                           .mode = flags & (O_CREAT | __O_TMPFILE) ? mode & 07777 : 0,
-                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    long fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
-    return fd < 0 ? -errno : (int)fd;
+    return fs_open_in(dir, path, flags, mode & 07777, 0);
 }
 
 /* One part below the root at a time, each resolved anew from the root (a part may be a symlink). */

@@ -3,17 +3,15 @@
  * is not there. How many parts were made is told, so that they can be taken away again. */
 #include "box/init/init.h"
 
+#include "core/fs.h"
+
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 static int open_path(const char *path, int flags) {
-    struct open_how how = {.flags = (uint64_t)(flags | O_PATH | O_CLOEXEC),
-                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    long fd = syscall(SYS_openat2, init_state.rootfd, path, &how, sizeof how);
-    return fd < 0 ? -errno : (int)fd;
+    return fs_open_in(init_state.rootfd, path, flags | O_PATH, 0, 0);
 }
 
 /* The folder that holds path's last part; *ret_name points into buf. */
