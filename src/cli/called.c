@@ -15,14 +15,10 @@ void called_done(struct called *c) {
 }
 
 int called_option(struct called *c, const char *arg, struct err *e) {
-    const char *eq = strchr(arg, '='), *slash = strchr(arg, '/');
-    if (!eq || !slash || slash > eq || !eq[1])
-        return err_set(e, ERR_USER, -EINVAL, "--local-repository %s: write OWNER/REPO@REF=DIR",
-                       arg);
-    if (!fs_exists(AT_FDCWD, eq + 1))
-        return err_set(e, ERR_USER, -ENOENT, "--local-repository %s: there is no %s", arg, eq + 1);
-    strv_add(&c->repositories, arg);
-    return 0;
+    int r = remote_local_option(arg, e);
+    if (r >= 0)
+        strv_add(&c->repositories, arg);
+    return r;
 }
 
 /* The folder that stands for OWNER/REPO at REF. */
@@ -95,6 +91,23 @@ static const struct plan *load_local(struct called *c, const struct plan *from,
     return NULL;
 }
 
+/* Of a mirror, the cache or the network. */
+static const struct plan *load_remote(struct called *c, const struct text *uses, struct diags *d) {
+    _cleanup_free_ char *repo = NULL, *path = NULL, *ref = NULL;
+    _cleanup_remote_ struct remote_at at = {0};
+    _cleanup_buf_ struct buf text = BUF_MAX(4u << 20);
+    if (!remote_split(uses->s, &repo, &path, &ref) || remote_find(c->remote, repo, ref, &at, NULL) < 0)
+        return NULL;
+    if (remote_read(&at, path, &text, NULL) < 0) {
+        diags_add(d, DIAG_ERROR, uses->at, "call", NULL, "error parsing called workflow \"%s\": workflow was not found.", uses->s);
+        return NULL;
+    }
+    struct called_file *f = add(c, uses->s, at.dir);
+    if (github_read(f->name, buf_sv(&text), &c->lim, &f->plan, d) < 0)
+        plan_free(TAKE(f->plan));
+    return f->plan;
+}
+
 const struct plan *called_load(void *arg, const struct plan *from, const struct text *uses,
                                struct diags *d) {
     struct called *c = arg;
@@ -110,7 +123,7 @@ const struct plan *called_load(void *arg, const struct plan *from, const struct 
     struct sv name = {owner.p, owner.n + 1 + repo.n};
     _cleanup_free_ char *dir = find_repository(c, name, rest);
     if (!dir)
-        return NULL;
+        return c->remote ? load_remote(c, uses, d) : NULL;
     _cleanup_free_ char *rel = sv_dup(path), *file = path_join(dir, rel);
     if (!fs_exists(AT_FDCWD, file)) {
         diags_add(d, DIAG_ERROR, uses->at, "call", NULL,

@@ -1,11 +1,13 @@
 #pragma once
 /* Called workflows of files that are only looked at (check, plan): found beside the calling file, in
- * its repository, or in a folder that stands for a repository (--local-repository). Nothing is
- * fetched. */
+ * its repository, in a folder that stands for a repository (--local-repository), or as `remote`
+ * has it. */
 #include "pipeline/github/call.h"
+#include "source/remote.h"
 
 struct called {
     struct github_limits lim;
+    const struct remote_conf *remote; /* how else repositories are found, or NULL: not */
     struct strv repositories; /* "OWNER/REPO@REF=DIR" or "OWNER/REPO=DIR" */
     struct called_file {
         char *name;           /* as `uses` has it, or the path */

@@ -3,6 +3,7 @@
 #include "cli/called.h"
 #include "cli/commands.h"
 #include "cli/opts.h"
+#include "cli/pins.h"
 #include "cli/pipeline_files.h"
 #include "cli/term.h"
 #include "core/json.h"
@@ -41,7 +42,7 @@ static int set_limit(struct github_limits *lim, const char *arg, struct err *e) 
                     "max-nested-reusable-workflows-depth=N");
 }
 
-static int check_file(struct checked *c, struct called *called, struct err *e) {
+static int check_file(struct checked *c, struct called *called, struct pins *pins, struct err *e) {
     int r = pipeline_text(c->file, &c->text, e);
     if (r < 0)
         return r;
@@ -50,8 +51,10 @@ static int check_file(struct checked *c, struct called *called, struct err *e) {
     } else {
         _cleanup_plan_ struct plan *p = NULL;
         /* What a file passes to the workflows that it calls is looked at once the file is right. */
-        if (github_read(c->file, buf_sv(&c->text), &called->lim, &p, &c->diags) == 0)
+        if (github_read(c->file, buf_sv(&c->text), &called->lim, &p, &c->diags) == 0) {
             github_check_calls(p, &called->lim, called_load, called, &c->diags);
+            pins_plan(pins, p, &c->diags);
+        }
     }
     return 0;
 }
@@ -273,7 +276,7 @@ static int parse_format(const char *s) {
     return -1;
 }
 
-static int check_all(const struct strv *names, int format, struct called *called) {
+static int check_all(const struct strv *names, int format, struct called *called, struct pins *pins) {
     struct result res = {0};
     struct err e = {0};
     int r = 0;
@@ -282,7 +285,7 @@ static int check_all(const struct strv *names, int format, struct called *called
     size_t n = res.n;
     for (size_t i = 0; i < n && r >= 0; i++) {
         struct checked one = {.file = res.files[i].file};
-        r = check_file(&one, called, &e);
+        r = check_file(&one, called, pins, &e);
         take_diags(&res, &one);
         res.files[i].text = one.text;
         diags_done(&one.diags);
@@ -300,6 +303,8 @@ static int check_all(const struct strv *names, int format, struct called *called
     else if (r >= 0)
         print_text(res.files, res.n, res.errors, res.warnings);
     fputs(buf_str(&out), stdout);
+    if (r >= 0 && !res.errors)
+        r = pins_end(pins, format == FORMAT_TEXT ? stdout : stderr, &e);
     result_done(&res);
     if (r < 0)
         return cli_fail(&e);
@@ -311,6 +316,9 @@ int cmd_check(int argc, char **argv) {
     const char *format = "text", *policy = NULL;
     _cleanup_strv_ struct strv limits = {0}, files = {0}, repositories = {0};
     _cleanup_(called_done) struct called called = {0};
+    _cleanup_(pins_done) struct pins pins = {0};
+    const char *mirror = NULL;
+    bool update = false, fetch = false, offline = false;
     const struct opt items[] = {
         {'f', "format", OPT_STR, &format, "FORM",
          "text, json, sarif, or github (workflow commands)"},
@@ -318,7 +326,13 @@ int cmd_check(int argc, char **argv) {
          "change one of GitHub's limits: max-depth, max-file-size, "
          "max-result-size,\nmax-job-limit, max-nested-reusable-workflows-depth"},
         {0, "local-repository", OPT_LIST, &repositories, "REPO=DIR",
-         "OWNER/REPO@REF=DIR: where a called workflow's repository lies"},
+         "OWNER/REPO@REF=DIR: a folder instead of that repository"},
+        {0, "actions-mirror", OPT_STR, &mirror, "DIR|URL",
+         "OWNER/REPO.git repositories of actions and workflows"},
+        {0, "fetch", OPT_FLAG, &fetch, NULL, "actions and workflows that are not at hand are fetched"},
+        {0, "offline", OPT_FLAG, &offline, NULL, "nothing is fetched, for the lock file either"},
+        {0, "update-lock", OPT_FLAG, &update, NULL,
+         "write .slipway.lock: the commit of each `uses`"},
         {0, "permissions-policy", OPT_STR, &policy, "POLICY",
          "the repository's default token: limited-read or write"},
     };
@@ -353,5 +367,8 @@ int cmd_check(int argc, char **argv) {
     }
     if (pipeline_files(n, argv + 1, &files, &e) < 0)
         return cli_fail(&e);
-    return check_all(&files, form, &called);
+    if (pins_begin(&pins, mirror, &called.repositories, update, fetch, offline, &e) < 0)
+        return cli_fail(&e);
+    called.remote = pins.active ? &pins.conf : NULL;
+    return check_all(&files, form, &called, &pins);
 }

@@ -1,0 +1,24 @@
+#pragma once
+/* What `uses:` of checked files stands for: found as a run finds it (source/remote.h), held against
+ * .slipway.lock, its metadata read, and what is passed to it looked at. The network is asked only
+ * with `fetch` or `update`; without it a mirror's folder, local folders and the cache are. */
+#include "cli/called.h"
+#include "cli/config.h"
+#include "core/map.h"
+#include "source/remote.h"
+
+struct pins {
+    struct remote_conf conf;
+    struct config file;
+    struct lock lock, fresh;
+    char *dir, *mirror;      /* of the repository; where .slipway.lock lies */
+    bool update, fetch, active;
+    struct map seen;         /* "uses" of all files */
+};
+/* dir: the repository, or NULL (the nearest one upwards). */
+int pins_begin(struct pins *p, const char *mirror, const struct strv *local, bool update, bool fetch, bool offline, struct err *e);
+/* All steps of a plan and those of composite actions below; what is wrong goes to d. */
+void pins_plan(struct pins *p, const struct plan *plan, struct diags *d);
+/* Writes the lock file when it was asked for, and says what changed. */
+int pins_end(struct pins *p, FILE *out, struct err *e);
+void pins_done(struct pins *p);
