@@ -93,43 +93,6 @@ static int read_platform(struct build *b, struct err *e) {
     return 0;
 }
 
-static int wanted(const char *rel, bool is_dir, void *arg) {
-    struct build *b = arg;
-    if (!ignore_match(&b->ignore, rel))
-        return 1;
-    return is_dir && ignore_may_contain(&b->ignore, rel);
-}
-
-static int load_context(struct build *b, struct err *e) {
-    if (!b->needs_context)
-        return 0;
-    if (b->rq->context_tree) {
-        snprintf(b->tree, sizeof b->tree, "%s", b->rq->context_tree);
-        return 0;
-    }
-    if (b->rq->context_fd < 0)
-        return err_set(e, ERR_USER, -ENOENT, "the Dockerfile copies files, but there is no build context");
-    /* One index for each folder and filter. */
-    struct sha256 *h = sha256_new();
-    uint8_t raw[32];
-    char name[DIGEST_LEN + 1];
-    const char *folder = b->rq->context_name ? b->rq->context_name : "";
-    sha256_update(h, folder, strlen(folder) + 1);
-    if (b->ignore_text.n)
-        sha256_update(h, b->ignore_text.p, b->ignore_text.n);
-    sha256_final(h, raw);
-    sha256_free(h);
-    digest_format(raw, name);
-    struct tree_options o = {.name = name, .wanted = b->ignore.n ? wanted : NULL, .arg = b};
-    struct tree_stats stats = {0};
-    int r = tree_update(b->s, b->l, b->rq->context_fd, &o, b->tree, &stats, e);
-    if (r < 0)
-        return err_wrap(e, r, "build context");
-    if (stats.copied)
-        build_emit(b, &(struct build_event){.kind = BUILD_PROGRESS, .name = "build context", .done = stats.bytes_copied, .total = stats.bytes_copied});
-    return 0;
-}
-
 /* --- output --------------------------------------------------------------------------------- */
 
 static void history_add(struct image_config *c, const char *created, const char *by, bool empty) {
@@ -290,6 +253,9 @@ static void build_done(struct build *b) {
         image_free(b->vertices[i]->image);
     }
     free(b->vertices);
+    free(b->remotes);
+    free(b->pending);
+    free(b->contexts);
     if (b->net)
         net_free(b->net);
     cache_last_free(b->last);
@@ -343,13 +309,14 @@ int build_image(struct store *s, struct lease *l, const struct build_request *rq
     if (r >= 0) {
         unused_args(&b);
         warnings_emit(&b, diags_before);
-        r = load_context(&b, e);
+        r = sources_load(&b, e);
     }
     if (r >= 0) {
         r = solve(&b, e);
-        cache_last_save(b.last);
+        if (!rq->explain_only)
+            cache_last_save(b.last);
     }
-    if (r >= 0)
+    if (r >= 0 && !rq->explain_only)
         r = write_image(&b, &b.stages[target], &res, e);
     if (r >= 0) {
         for (size_t i = 0; i < b.n_vertices; i++)

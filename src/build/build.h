@@ -5,7 +5,7 @@
 #include "image/image.h"
 #include "store/store.h"
 
-enum build_event_kind { BUILD_STEP_START, BUILD_STEP_CACHED, BUILD_STEP_DONE, BUILD_STEP_FAILED, BUILD_LOG, BUILD_WARNING, BUILD_PROGRESS };
+enum build_event_kind { BUILD_STEP_START, BUILD_STEP_CACHED, BUILD_STEP_DONE, BUILD_STEP_FAILED, BUILD_LOG, BUILD_WARNING, BUILD_PROGRESS, BUILD_STEP_WOULD };
 struct build_event {
     enum build_event_kind kind;
     unsigned vertex;        /* number of the step */
@@ -16,10 +16,17 @@ struct build_event {
     int code;
     struct span at;
 };
+struct build_ssh { const char *id, *socket; }; /* an agent's socket on this machine */
 struct build_secret { const char *id; const char *file; const char *env_value; };
 /* What is asked for: an image, or only what the Dockerfile says. Then nothing is fetched or run;
  * a base image that is not here is taken as unknown. */
 enum build_call { BUILD_CALL_BUILD, BUILD_CALL_CHECK, BUILD_CALL_OUTLINE, BUILD_CALL_TARGETS };
+struct build_context { /* --build-context */
+    const char *name;
+    const char *image;  /* a reference, or: */
+    int dirfd;          /* a folder */
+    const char *folder; /* key for its stat index (absolute path) */
+};
 struct build_request {
     enum build_call call;
     bool call_json;             /* OUTLINE, TARGETS: as JSON */
@@ -34,9 +41,15 @@ struct build_request {
     const char *const *labels;      /* "K=V" */
     const char *const *tags;        /* references to record */
     const char *target;
+    const struct build_context *contexts;
+    size_t n_contexts;
+    bool allow_host_network, allow_insecure; /* --allow */
     const char *const *no_cache_filter;
     const char *const *add_hosts;
     const struct build_secret *secrets; size_t n_secrets;
+    const struct build_ssh *ssh; size_t n_ssh;
+    uint64_t shm_size;          /* 0 = default */
+    bool explain_only;          /* probe and tell; nothing is run */
     bool no_cache, pull, host_network, no_network;
     const char *platform;       /* "linux/arm64"; NULL = this machine's */
     unsigned parallel;          /* 0 = cores */

@@ -22,6 +22,9 @@ static int put_entry(struct tar_reader *t, int dir, const struct tar_entry *en, 
     _cleanup_close_ int parent = fs_parent_in(dir, clean, true, &last);
     if (parent < 0)
         return err_errno(e, parent, "%s", clean);
+    /* A later entry of the same name wins, as does one over a file that was there before. */
+    if (unlinkat(parent, last, 0) < 0 && errno == EISDIR)
+        return err_set(e, ERR_USER, -EISDIR, "%s: is a folder and a file", clean);
     struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = en->mtime, .tv_nsec = en->mtime_ns}};
     if (en->type == TAR_SYMLINK) {
         if (symlinkat(en->link, parent, last) < 0)

@@ -3,6 +3,6 @@
 #include "core/err.h"
 
 /* Unpacks the archive (any codec that base/compress.h reads) into the folder dir, which is ours and
- * empty: every path is resolved inside it, owners are the caller's, devices and pipes are left out.
+ * empty (or to be written over): every path is resolved inside it, owners are the caller's, devices and pipes are left out.
  * At most 64 GiB unpacked. */
 int context_unpack(int fd, int dir, struct err *e);

@@ -225,7 +225,13 @@ static int work(struct copy_job *j, struct err *e) {
         /* A folder that is there already needs no layer. */
         if (view_stat(&j->dst, canon, &st, NULL) == 0 && S_ISDIR(st.st_mode))
             return 0;
-        return view_mkdirs(&j->dst, canon, &o, &j->times, e);
+        r = view_mkdirs(&j->dst, canon, &o, &j->times, e);
+        uint32_t mode;
+        if (r >= 0 && j->chmod && chmod_parse(j->chmod, 0755, true, &mode) == 0) {
+            _cleanup_close_ int made = fs_open_in(j->dst.up, canon, O_RDONLY | O_DIRECTORY, 0, PLAIN);
+            r = made < 0 || fchmod(made, mode) < 0 ? err_errno(e, -errno, "%s", j->mkdir) : 0;
+        }
+        return r;
     }
     for (size_t i = 0; i < j->sources.n && r >= 0; i++) {
         struct copy_matches m = {0};

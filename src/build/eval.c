@@ -92,6 +92,16 @@ void stage_var_unset(struct build *b, struct stage *st, struct sv name, struct s
     unset(&l, name);
 }
 
+const char *stage_vars_get(void *arg, struct sv name) {
+    struct stage_vars *a = arg;
+    return stage_var(a->b, a->st, name);
+}
+
+void stage_vars_unset(void *arg, struct sv name) {
+    struct stage_vars *a = arg;
+    stage_var_unset(a->b, a->st, name, a->at);
+}
+
 static char *expand_with(struct lookup *l, struct df_word w) {
     struct expand x = {.escape = l->b->df->escape, .get = get, .unset = unset, .arg = l};
     struct err e = {0};
@@ -243,7 +253,11 @@ static int stage_base(struct build *b, struct stage *st, struct err *e) {
     const char *ref = base_ref(b, st->df, false);
     if (!ref || graph_stage_platform(b, st->df, false, &st->platform) < 0)
         return -EBADMSG;
-    for (unsigned i = st->df->index; i-- > 0;) {
+    struct vertex *named = NULL;
+    int is = source_named(b, ref, &st->platform, st->df->base.at, &named, e);
+    if (is < 0)
+        return is;
+    for (unsigned i = is ? 0 : st->df->index; i-- > 0;) {
         if (b->df->stages[i].name && strcasecmp(b->df->stages[i].name, ref) == 0) {
             int r = eval_stage(b, i, e);
             if (r < 0)
@@ -252,7 +266,10 @@ static int stage_base(struct build *b, struct stage *st, struct err *e) {
             return 0;
         }
     }
-    if (streq(ref, "scratch")) {
+    if (streq(ref, "scratch") || (named && !named->image)) {
+        st->last = named;
+        if (named)
+            eval_history(b, st, named, "CONTEXT %s", ref);
         strv_add(&st->config.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         free(st->config.workdir);
         st->config.workdir = xstrdup("/");
@@ -260,11 +277,11 @@ static int stage_base(struct build *b, struct stage *st, struct err *e) {
     }
     struct image_ref parsed;
     struct err why = {0};
-    if (!startswith(ref, "sha256:") && ref_parse(ref, &parsed, &why) < 0) {
+    if (!named && !startswith(ref, "sha256:") && ref_parse(ref, &parsed, &why) < 0) {
         eval_error(b, st->df->base.at, NULL, "failed to parse stage name \"%s\": invalid reference format", ref);
         return -EBADMSG;
     }
-    struct vertex *v = graph_image(b, ref, &st->platform, st->df->base.at, e);
+    struct vertex *v = named ? named : graph_image(b, ref, &st->platform, st->df->base.at, e);
     if (!v)
         return -ENOENT;
     st->unknown_base = v->unknown;
@@ -325,7 +342,10 @@ int eval_stage(struct build *b, unsigned index, struct err *e) {
 }
 
 int eval_from(struct build *b, struct stage *st, const char *name, struct span at, struct vertex **ret, struct err *e) {
-    int i = dockerfile_stage(b->df, name, st->df->index);
+    int i = source_named(b, name, &st->platform, at, ret, e);
+    if (i != 0)
+        return i < 0 ? i : 0;
+    i = dockerfile_stage(b->df, name, st->df->index);
     if (i >= 0) {
         int r = eval_stage(b, (unsigned)i, e);
         if (r < 0)

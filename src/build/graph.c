@@ -19,6 +19,14 @@ static struct vertex *vertex_new(struct build *b, enum vertex_kind kind) {
     return v;
 }
 
+struct vertex *graph_source(struct build *b, enum vertex_kind kind, const char *name, struct span at) {
+    struct vertex *v = vertex_new(b, kind);
+    v->at = at;
+    v->name = v->place = name;
+    v->no_cache = b->rq->no_cache;
+    return v;
+}
+
 static const char *stage_label(struct build *b, const struct stage *st) {
     if (st->df->name)
         return arena_printf(&b->arena, "%s ", st->df->name);
@@ -236,9 +244,19 @@ static void fetch_add(struct fetches *fs, const char *ref, struct span at) {
     fs->items[fs->n++] = (struct fetch){.b = fs->b, .ref = arena_strdup(&fs->b->arena, ref), .platform = fs->platform, .at = at};
 }
 
+/* A --build-context stands for this name. */
+static bool named(const struct build *b, const char *name) {
+    for (size_t i = 0; i < b->rq->n_contexts; i++) {
+        const char *n = b->rq->contexts[i].name;
+        if (strncasecmp(name, n, strlen(n)) == 0 && (!name[strlen(n)] || streq(name + strlen(n), ":latest")))
+            return true;
+    }
+    return false;
+}
+
 static void fetch_from(void *arg, const char *from, struct span at) {
     struct fetches *fs = arg;
-    if (dockerfile_stage(fs->b->df, from, fs->b->df->n_stages) < 0)
+    if (dockerfile_stage(fs->b->df, from, fs->b->df->n_stages) < 0 && !named(fs->b, from))
         fetch_add(fs, from, at);
 }
 
@@ -290,7 +308,7 @@ int graph_images(struct build *b, struct err *e) {
             }
         if (i == UINT32_MAX)
             continue;
-        if (!is_stage)
+        if (!is_stage && !named(b, ref))
             fetch_add(&fs, ref, st->base.at);
         for (size_t k = 0; k < st->n_instrs; k++)
             each_from(st->instrs[k], fetch_from, &fs);

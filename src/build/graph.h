@@ -22,6 +22,15 @@ enum vertex_kind { V_BASE, V_RUN, V_COPY, V_WORKDIR };
 enum vertex_state { V_WAITING, V_PROBED, V_RUNNING, V_DONE, V_FAILED };
 
 enum run_mount_kind { MOUNT_BIND, MOUNT_CACHE, MOUNT_TMPFS, MOUNT_SECRET, MOUNT_SSH };
+struct netsrc; /* remote.h */
+/* A folder that --build-context names: "COPY . /" into an empty file system, from its own tree. */
+struct named_context {
+    const char *name;
+    const struct build_context *given;
+    char tree[33];
+    struct vertex *v;
+};
+
 struct run_mount {
     enum run_mount_kind kind;
     const char *target, *source, *id, *env;
@@ -50,6 +59,8 @@ struct vertex {
 
     /* V_COPY, V_WORKDIR */
     struct vertex *from;    /* COPY --from */
+    struct netsrc *remote;          /* from_context: this instead of the build's context */
+    struct named_context *context;  /* the same */
     bool from_context, link;
     struct copy_spec copy;  /* without layers, upper */
 
@@ -58,6 +69,7 @@ struct vertex {
     const char *script, *script_path; /* heredoc with a shebang */
     struct strv env;
     const char *cwd, *user, *network;
+    bool insecure;              /* --security=insecure */
     struct run_mount *mounts;
     size_t n_mounts;
 
@@ -113,6 +125,11 @@ struct build {
     size_t n_vertices, cap_vertices;
     struct map images;       /* reference -> base vertex (FROM and --from) */
     bool needs_context;
+    struct netsrc **remotes; /* sources from the network */
+    size_t n_remotes, cap_remotes;
+    struct netsrc **pending; /* those of the instruction that is being evaluated */
+    size_t n_pending, cap_pending;
+    struct named_context *contexts;
     char tree[33];           /* the context's tree snapshot */
     char stubs[33];          /* run.c; event_lock */
     struct cache_last *last;
@@ -135,6 +152,8 @@ int graph_target(struct build *b, struct err *e);      /* index of the target st
 void graph_needed(struct build *b, unsigned target);   /* marks the stages that are needed */
 int graph_images(struct build *b, struct err *e);      /* finds or pulls their base images, in parallel */
 struct vertex *graph_vertex(struct build *b, enum vertex_kind kind, struct stage *st, const struct df_instr *in, const char *text);
+/* One that belongs to no stage. */
+struct vertex *graph_source(struct build *b, enum vertex_kind kind, const char *name, struct span at);
 void graph_edge(struct build *b, struct vertex *v, struct vertex *to);
 /* Layer ids of a vertex's file system, top first. */
 void graph_layers(const struct vertex *v, struct strv *out);
@@ -154,6 +173,19 @@ int eval_mounts(struct build *b, struct stage *st, struct vertex *v, const struc
 void build_check(struct build *b, size_t from, struct buf *out);
 void build_outline(struct build *b, unsigned target, struct buf *out);
 void build_targets(struct build *b, struct buf *out);
+
+/* ssh_agent.c: a socket (O_PATH descriptor, the caller's) behind which the user's agent answers. */
+struct ssh_proxy;
+int ssh_proxy_new(struct build *b, const char *socket_path, struct ssh_proxy **ret, int *ret_fd, struct err *e);
+void ssh_proxy_free(struct ssh_proxy *p);
+
+/* sources.c: freezes what the steps copy from: the context, named folders, what comes from the
+ * network. */
+int sources_load(struct build *b, struct err *e);
+/* The tree snapshot behind a vertex with from_context, or behind a RUN's mount (NULL vertex). */
+const char *source_tree(const struct build *b, const struct vertex *v);
+/* The named context that stands for a stage or an image: 1 and a vertex, 0 = there is none. */
+int source_named(struct build *b, const char *name, const struct platform *p, struct span at, struct vertex **ret, struct err *e);
 
 /* solve.c */
 int solve(struct build *b, struct err *e);

@@ -5,7 +5,7 @@
 #include <ctype.h>
 
 /* Expands every word; NULL after an error. */
-static char **expand_all(struct build *b, struct stage *st, const struct df_instr *in) {
+char **eval_words(struct build *b, struct stage *st, const struct df_instr *in) {
     char **out = ARENA_ARRAY(&b->arena, char *, in->n_words + 1);
     for (size_t i = 0; i < in->n_words; i++)
         if (!(out[i] = stage_expand(b, st, in->words[i])))
@@ -13,7 +13,7 @@ static char **expand_all(struct build *b, struct stage *st, const struct df_inst
     return out;
 }
 
-static const char *flag_expand(struct build *b, struct stage *st, const struct df_instr *in, const char *name) {
+const char *eval_flag(struct build *b, struct stage *st, const struct df_instr *in, const char *name) {
     const char *v = df_flag(in, name);
     return v ? stage_expand(b, st, (struct df_word){v, in->at}) : NULL;
 }
@@ -217,25 +217,9 @@ static int expose_one(struct build *b, struct strv *out, const char *text, struc
     return 0;
 }
 
-struct var_arg {
-    struct build *b;
-    struct stage *st;
-    struct span at;
-};
-
-static const char *var_get(void *arg, struct sv name) {
-    struct var_arg *a = arg;
-    return stage_var(a->b, a->st, name);
-}
-
-static void stage_unset(void *arg, struct sv name) {
-    struct var_arg *a = arg;
-    stage_var_unset(a->b, a->st, name, a->at);
-}
-
 static int do_expose(struct build *b, struct stage *st, const struct df_instr *in) {
-    struct var_arg arg = {b, st, in->at};
-    struct expand x = {.escape = b->df->escape, .get = var_get, .unset = stage_unset, .arg = &arg};
+    struct stage_vars arg = {b, st, in->at};
+    struct expand x = {.escape = b->df->escape, .get = stage_vars_get, .unset = stage_vars_unset, .arg = &arg};
     _cleanup_buf_ struct buf t = BUF_MAX(1u << 20);
     for (size_t i = 0; i < in->n_words; i++) {
         _cleanup_strv_ struct strv ports = {0};
@@ -258,7 +242,7 @@ static int do_expose(struct build *b, struct stage *st, const struct df_instr *i
 }
 
 static int do_volume(struct build *b, struct stage *st, const struct df_instr *in) {
-    char **w = expand_all(b, st, in);
+    char **w = eval_words(b, st, in);
     _cleanup_buf_ struct buf t = BUF_MAX(1u << 20);
     for (size_t i = 0; w && i < in->n_words; i++) {
         if (!*w[i]) {
@@ -275,7 +259,7 @@ static int do_volume(struct build *b, struct stage *st, const struct df_instr *i
 }
 
 static int do_user(struct build *b, struct stage *st, const struct df_instr *in) {
-    char **w = expand_all(b, st, in);
+    char **w = eval_words(b, st, in);
     if (!w)
         return -EBADMSG;
     free(st->config.user);
@@ -285,7 +269,7 @@ static int do_user(struct build *b, struct stage *st, const struct df_instr *in)
 }
 
 static int do_stopsignal(struct build *b, struct stage *st, const struct df_instr *in) {
-    char **w = expand_all(b, st, in);
+    char **w = eval_words(b, st, in);
     if (!w)
         return -EBADMSG;
     uint64_t n;
@@ -304,20 +288,20 @@ static int do_stopsignal(struct build *b, struct stage *st, const struct df_inst
     return 0;
 }
 
-static char *workdir_join(struct stage *st, const char *to) {
+char *eval_in_workdir(struct stage *st, const char *to) {
     const char *wd = st->config.workdir && *st->config.workdir ? st->config.workdir : "/";
     _cleanup_free_ char *base = xasprintf("%s%s", wd[0] == '/' ? "" : "/", wd);
     return path_join(base, to);
 }
 
 static int do_workdir(struct build *b, struct stage *st, const struct df_instr *in) {
-    char **w = expand_all(b, st, in);
+    char **w = eval_words(b, st, in);
     if (!w)
         return -EBADMSG;
     if (w[0][0] != '/' && !st->workdir_set)
         eval_warn(b, in->words[0].at, "WorkdirRelativePath", "Relative workdir \"%s\" can have unexpected results if the base image changes", w[0]);
     st->workdir_set = true;
-    char *dir = workdir_join(st, w[0]);
+    char *dir = eval_in_workdir(st, w[0]);
     free(st->config.workdir);
     st->config.workdir = dir;
     struct vertex *v = graph_vertex(b, V_WORKDIR, st, in, NULL);
@@ -325,161 +309,6 @@ static int do_workdir(struct build *b, struct stage *st, const struct df_instr *
     if (st->config.user && *st->config.user)
         v->copy.chown = arena_strdup(&b->arena, st->config.user);
     eval_history(b, st, v, "WORKDIR %s", dir);
-    st->last = v;
-    return 0;
-}
-
-/* --- COPY and ADD --------------------------------------------------------------------------- */
-
-static int copy_flags(struct build *b, struct stage *st, const struct df_instr *in, struct vertex *v) {
-    struct copy_spec *c = &v->copy;
-    static const char *const later[] = {"checksum", "keep-git-dir"};
-    for (size_t i = 0; i < ELEMENTS(later); i++)
-        if (df_flag(in, later[i])) {
-            eval_error(b, in->at, NULL, "--%s is not there yet", later[i]);
-            return -EBADMSG;
-        }
-    c->chown = flag_expand(b, st, in, "chown");
-    c->chmod = flag_expand(b, st, in, "chmod");
-    if (c->chown && !*c->chown)
-        c->chown = NULL;
-    if (c->chmod && !*c->chmod)
-        c->chmod = NULL;
-    uint32_t mode;
-    if (c->chmod && chmod_parse(c->chmod, 0, false, &mode) < 0) {
-        eval_error(b, in->at, "octal (0755) or symbolic (u+x)", "--chmod=%s", c->chmod);
-        return -EBADMSG;
-    }
-    const char *link = df_flag(in, "link"), *parents = df_flag(in, "parents"), *unpack = df_flag(in, "unpack");
-    v->link = link && !streq(link, "false");
-    c->parents = parents && !streq(parents, "false");
-    c->unpack = in->op == DF_ADD && !(unpack && streq(unpack, "false"));
-    const char **ex = ARENA_ARRAY(&b->arena, const char *, in->n_flags + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < in->n_flags; i++)
-        if (streq(in->flags[i].name, "exclude") &&
-            !(ex[n++] = stage_expand(b, st, (struct df_word){in->flags[i].value, in->flags[i].at})))
-            return -EBADMSG;
-    c->exclude = ex;
-    return 0;
-}
-
-static const char *heredoc_value(struct build *b, struct stage *st, const struct df_heredoc *h, struct span at, struct sv *ret) {
-    struct sv text = df_heredoc_text(&b->arena, h);
-    if (!h->expand) {
-        *ret = text;
-        return "";
-    }
-    struct var_arg arg = {b, st, at};
-    struct expand x = {.escape = '\\', .get = var_get, .unset = stage_unset, .arg = &arg, .raw_quotes = true};
-    struct err e = {0};
-    char *out;
-    if (expand_word(&b->arena, &x, text, &out, &e) < 0) {
-        eval_error(b, at, NULL, "heredoc %s: %s", h->name, e.msg);
-        return NULL;
-    }
-    *ret = sv_from(out);
-    return out;
-}
-
-/* Only where no pattern takes anything in again: then a match is certain. */
-static void copy_ignored(struct build *b, const struct df_instr *in, const char *src, struct span at) {
-    if (!b->ignore.n || b->ignore.negations)
-        return;
-    _cleanup_free_ char *clean = path_clean(src);
-    const char *rel = clean;
-    bool root = streq(clean, ".") || streq(clean, "/") || !*clean;
-    while (*rel == '/')
-        rel++;
-    if (root ? ignore_match(&b->ignore, "\x01") : ignore_match(&b->ignore, rel))
-        eval_warn(b, at, "CopyIgnoredFile", "Attempting to %s file \"%s\" that is excluded by .dockerignore",
-                  in->op == DF_ADD ? "Add" : "Copy", clean);
-}
-
-static int copy_sources(struct build *b, struct stage *st, const struct df_instr *in, struct vertex *v) {
-    const char **src = ARENA_ARRAY(&b->arena, const char *, in->n_words);
-    struct copy_inline *inl = ARENA_ARRAY(&b->arena, struct copy_inline, in->n_heredocs + 1);
-    size_t n = 0, n_inl = 0;
-    for (size_t i = 0; i + 1 < in->n_words; i++) {
-        const struct df_heredoc *h = NULL;
-        for (size_t k = 0; k < in->n_heredocs && !h; k++)
-            if (streq(in->heredocs[k].token, in->words[i].s))
-                h = &in->heredocs[k];
-        if (h) {
-            inl[n_inl].name = h->name;
-            if (strchr(h->name, '/') || !heredoc_value(b, st, h, in->at, &inl[n_inl++].data))
-                return -EBADMSG;
-            continue;
-        }
-        char *s = stage_expand(b, st, in->words[i]);
-        if (!s)
-            return -EBADMSG;
-        bool url = startswith(s, "http://") || startswith(s, "https://"), git = startswith(s, "git@") || startswith(s, "git://");
-        if (in->op == DF_COPY && (url || git)) {
-            eval_error(b, in->words[i].at, "ADD fetches from the network", "source can't be a URL for COPY");
-            return -EBADMSG;
-        }
-        if (in->op == DF_ADD && (url || git)) {
-            eval_error(b, in->words[i].at, "fetch it in a RUN", "ADD from %s is not there yet", url ? "HTTP" : "git");
-            return -EBADMSG;
-        }
-        src[n++] = s;
-        if (!df_flag(in, "from"))
-            copy_ignored(b, in, s, in->words[i].at);
-    }
-    v->copy.sources = src;
-    v->copy.inlines = inl;
-    v->copy.n_inlines = n_inl;
-    return 0;
-}
-
-static int do_copy(struct build *b, struct stage *st, const struct df_instr *in, struct err *e) {
-    struct vertex *v = graph_vertex(b, V_COPY, st, in, NULL);
-    const char *from = df_flag(in, "from");
-    int r = copy_flags(b, st, in, v);
-    if (r == 0)
-        r = copy_sources(b, st, in, v);
-    char *dest = r == 0 ? stage_expand(b, st, in->words[in->n_words - 1]) : NULL;
-    if (!dest)
-        return -EBADMSG;
-    bool folder = endswith(dest, "/") || endswith(dest, "/.") || streq(dest, ".") || !*dest;
-    if (in->n_words > 2 && !folder) {
-        eval_error(b, in->words[in->n_words - 1].at, NULL, "with more than one source the destination must end with a /");
-        return -EBADMSG;
-    }
-    _cleanup_free_ char *abs = workdir_join(st, dest);
-    v->copy.dest = arena_printf(&b->arena, "%s%s", abs, folder && !endswith(abs, "/") ? "/" : "");
-    v->copy.keep_owner = from != NULL;
-    if (from) {
-        const char *dollar = strchr(from, '$');
-        if (dollar && dollar[1]) {
-            eval_error(b, in->at, "define a stage of that name: FROM $NAME AS name (with a global ARG)", "variable expansion is not supported for --from");
-            return -EBADMSG;
-        }
-        if (!*from) {
-            eval_error(b, in->at, NULL, "--from without a name");
-            return -EBADMSG;
-        }
-        r = eval_from(b, st, from, in->at, &v->from, e);
-        if (r < 0)
-            return r;
-        if (v->from)
-            graph_edge(b, v, v->from);
-    } else if (v->copy.sources[0]) {
-        v->from_context = true;
-        b->needs_context = true;
-    }
-    if (v->link)
-        v->copy.chown = v->copy.chown ? v->copy.chown : NULL;
-    _cleanup_buf_ struct buf t = BUF_MAX(1u << 20);
-    for (size_t i = 0; v->copy.sources[i]; i++)
-        buf_addf(&t, "%s ", v->copy.sources[i]);
-    for (size_t i = 0; i < v->copy.n_inlines; i++)
-        buf_addf(&t, "<<%s ", v->copy.inlines[i].name);
-    eval_history(b, st, v, "%s %s%s%s%s%s%s%s", df_op_name(in->op), v->copy.chown ? "--chown=" : "",
-                 v->copy.chown ? v->copy.chown : "", v->copy.chown ? " " : "", v->copy.chmod ? "--chmod=" : "",
-                 v->copy.chmod ? v->copy.chmod : "", v->copy.chmod ? " " : "",
-                 arena_printf(&b->arena, "%s%s", buf_str(&t), dest));
     st->last = v;
     return 0;
 }
@@ -554,8 +383,18 @@ int eval_run(struct build *b, struct stage *st, const struct df_instr *in, struc
         eval_error(b, in->at, "default, none or host", "--network=%s", network);
         return -EBADMSG;
     }
-    if ((security && !streq(security, "sandbox")) || df_flag(in, "device")) {
-        eval_error(b, in->at, NULL, "%s is not there yet", security ? "--security=insecure" : "--device");
+    v->insecure = security && streq(security, "insecure");
+    if (df_flag(in, "device")) {
+        eval_error(b, in->at, NULL, "--device is not there yet");
+        return -EBADMSG;
+    }
+    /* What reaches beyond the box is the caller's to give, not the Dockerfile's. */
+    if (!b->rq->call && v->insecure && !b->rq->allow_insecure) {
+        eval_error(b, in->at, "--allow security.insecure", "security.insecure is not allowed");
+        return -EBADMSG;
+    }
+    if (!b->rq->call && network && streq(network, "host") && !b->rq->allow_host_network && !b->rq->host_network) {
+        eval_error(b, in->at, "--allow network.host", "network.host is not allowed");
         return -EBADMSG;
     }
     v->network = network;
@@ -616,7 +455,7 @@ int eval_instr(struct build *b, struct stage *st, const struct df_instr *in, str
         return do_workdir(b, st, in);
     case DF_COPY:
     case DF_ADD:
-        return do_copy(b, st, in, e);
+        return eval_copy(b, st, in, e);
     case DF_RUN:
         return eval_run(b, st, in, e);
     case DF_ONBUILD:

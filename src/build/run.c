@@ -88,7 +88,8 @@ struct mounts {
     const char *lowers[64][2];
     int fds[64];
     int locks[64];
-    size_t n_fds, n_locks;
+    struct ssh_proxy *ssh[64];
+    size_t n_fds, n_locks, n_ssh;
 };
 
 static void mounts_done(struct mounts *ms) {
@@ -96,6 +97,8 @@ static void mounts_done(struct mounts *ms) {
         close(ms->fds[i]);
     for (size_t i = 0; i < ms->n_locks; i++)
         close(ms->locks[i]);
+    for (size_t i = 0; i < ms->n_ssh; i++)
+        ssh_proxy_free(ms->ssh[i]);
     strv_done(&ms->strings);
 }
 
@@ -121,9 +124,16 @@ static int cache_mount(struct build *b, struct mounts *ms, const struct run_moun
         r = snap_begin(b->s, b->l, id, &dir, e);
         fd_close(dir);
         if (r == 0) {
-            _cleanup_free_ char *owner = xasprintf("%u:%u", rm->uid, rm->gid);
-            struct copy_spec c = {.mkdir = "/c", .chown = owner, .mtime = 0};
+            _cleanup_free_ char *owner = xasprintf("%u:%u", rm->uid, rm->gid), *mode = xasprintf("%o", rm->mode);
+            _cleanup_strv_ struct strv layers = {0};
+            const char *sources[] = {rm->source, NULL}, *const none[] = {NULL};
+            struct copy_spec c = {.mkdir = "/c", .chown = owner, .chmod = mode, .mtime = 0};
             struct copy_result res;
+            if (rm->from) { /* what it begins with */
+                graph_layers(rm->from, &layers);
+                c = (struct copy_spec){.sources = sources, .exclude = none, .dest = "/c/", .keep_owner = true,
+                                       .src_layers = (const char *const *)layers.v, .n_src_layers = layers.n};
+            }
             memcpy(c.upper, id, sizeof id);
             r = copy_run(b->s, &c, &res, e);
             snprintf(info.key, sizeof info.key, "%s", key);
@@ -154,7 +164,7 @@ static int cache_mount(struct build *b, struct mounts *ms, const struct run_moun
 static int bind_mount(struct build *b, struct mounts *ms, const struct run_mount *rm, struct err *e) {
     struct cache_key k = {0};
     struct snap_info info = {0};
-    cache_key_add(&k, "bind", rm->from ? sv_from(rm->from->result) : sv_from(b->tree));
+    cache_key_add(&k, "bind", rm->from ? sv_from(rm->from->result) : sv_from(source_tree(b, NULL)));
     cache_key_add(&k, "source", sv_from(rm->source));
     cache_key_end(&k);
     memcpy(info.key, k.id, sizeof k.id);
@@ -171,7 +181,7 @@ static int bind_mount(struct build *b, struct mounts *ms, const struct run_mount
         if (rm->from)
             graph_layers(rm->from, &layers);
         else
-            c.src_tree = b->tree;
+            c.src_tree = source_tree(b, NULL);
         c.src_layers = (const char *const *)layers.v;
         c.n_src_layers = layers.n;
         r = snap_begin(b->s, b->l, id, &dir, e);
@@ -210,6 +220,25 @@ static int bind_mount(struct build *b, struct mounts *ms, const struct run_mount
     return 0;
 }
 
+/* Without an agent the mount is left out, unless it is required. */
+static int ssh_mount(struct build *b, struct mounts *ms, const struct run_mount *rm, struct err *e) {
+    const char *socket = NULL;
+    for (size_t i = 0; i < b->rq->n_ssh; i++)
+        if (streq(b->rq->ssh[i].id, rm->id))
+            socket = b->rq->ssh[i].socket;
+    if (!socket && !rm->required)
+        return 0;
+    if (!socket)
+        return err_hint(e, err_set(e, ERR_USER, -ENOENT, "no ssh agent \"%s\" was given", rm->id), "--ssh %s", rm->id);
+    int fd = -1, r = ssh_proxy_new(b, socket, &ms->ssh[ms->n_ssh], &fd, e);
+    if (r < 0)
+        return r;
+    ms->n_ssh++;
+    ms->fds[ms->n_fds++] = fd;
+    mount_add(ms, BOX_BIND, rm->target)->source_fd = fd;
+    return 0;
+}
+
 static int run_mounts(struct build *b, struct vertex *v, struct mounts *ms, struct err *e) {
     if (b->rq->ca_bundle) {
         int fd = open(b->rq->ca_bundle, O_PATH | O_CLOEXEC);
@@ -227,6 +256,8 @@ static int run_mounts(struct build *b, struct vertex *v, struct mounts *ms, stru
             r = cache_mount(b, ms, rm, e);
         } else if (rm->kind == MOUNT_BIND) {
             r = bind_mount(b, ms, rm, e);
+        } else if (rm->kind == MOUNT_SSH) {
+            r = ssh_mount(b, ms, rm, e);
         } else if (rm->kind == MOUNT_TMPFS) {
             struct box_mount *m = mount_add(ms, BOX_TMPFS, rm->target);
             m->size = rm->size;
@@ -394,6 +425,11 @@ int run_step(struct build *b, struct vertex *v, const char *upper, struct err *e
     }
     if (r >= 0)
         r = run_mounts(b, v, &ms, e);
+    for (size_t i = 0; ms.n_ssh && i < v->n_mounts; i++)
+        if (v->mounts[i].kind == MOUNT_SSH && !strv_env_get(&env, "SSH_AUTH_SOCK"))
+            strv_env_set(&env, "SSH_AUTH_SOCK", v->mounts[i].target);
+    spec.privileged = v->insecure;
+    spec.limits.shm = b->rq->shm_size;
     spec.mounts = ms.m;
     spec.n_mounts = ms.n;
     if (r >= 0)

@@ -79,7 +79,7 @@ static int finish(struct build *b, struct stage *st, struct vertex *v, const str
     else if (streq(type, "secret"))
         m->kind = MOUNT_SECRET;
     else if (streq(type, "ssh"))
-        return flag_error(b, f, "not there yet: type", type);
+        m->kind = MOUNT_SSH;
     else
         return flag_error(b, f, "unknown type", type);
     if (m->kind == MOUNT_SECRET) {
@@ -91,6 +91,11 @@ static int finish(struct build *b, struct stage *st, struct vertex *v, const str
             m->target = arena_printf(&b->arena, "/run/secrets/%s", m->id);
         m->source = NULL;
     }
+    if (m->kind == MOUNT_SSH) {
+        m->id = m->id ? m->id : "default";
+        if (!m->target)
+            m->target = arena_printf(&b->arena, "/run/buildkit/ssh_agent.%zu", (size_t)(m - v->mounts));
+    }
     if (!m->target && !m->env)
         return flag_error(b, f, "a mount needs a target", "");
     if (m->target && m->target[0] != '/') {
@@ -101,8 +106,11 @@ static int finish(struct build *b, struct stage *st, struct vertex *v, const str
     if (m->kind == MOUNT_CACHE) {
         if (!m->id)
             m->id = m->target;
-        if (m->from || m->source)
-            return flag_error(b, f, "not there yet for a cache mount:", m->from ? "from" : "source");
+        if (m->source && !m->from)
+            return flag_error(b, f, "a cache mount's source is a folder of its from=", m->source);
+        m->source = m->source ? m->source : "/";
+        if (m->from)
+            graph_edge(b, v, m->from);
     }
     if (m->kind == MOUNT_BIND) {
         m->source = m->source ? m->source : "/";
@@ -142,7 +150,7 @@ int eval_mounts(struct build *b, struct stage *st, struct vertex *v, const struc
         if (r < 0)
             return r;
         if (m->mode == UINT32_MAX)
-            m->mode = m->kind == MOUNT_SECRET ? 0400 : 0755;
+            m->mode = m->kind == MOUNT_SECRET ? 0400 : m->kind == MOUNT_SSH ? 0600 : 0755;
     }
     return 0;
 }

@@ -4,6 +4,7 @@
  * once. Equal steps of several builds, of several processes, meet at a lock on their key: the first
  * works, the others find its result. */
 #include "build/graph.h"
+#include "build/netsrc.h"
 #include "core/fs.h"
 #include "core/loop.h"
 
@@ -66,10 +67,12 @@ static void key_run(struct build *b, struct vertex *v) {
         const struct run_mount *m = &v->mounts[i];
         cache_key_addf(k, "--mount", "%d %s %s %s %s %d %s %o %u %u", m->kind, m->target, m->source ? m->source : "",
                        m->id ? m->id : "", m->env ? m->env : "", m->readonly, sharing[m->sharing], m->mode, m->uid, m->gid);
-        if (m->kind == MOUNT_BIND)
-            cache_key_addf(k, "content", "%s", m->from ? m->from->result : m->from_context ? b->tree : "");
+        if (m->kind == MOUNT_BIND || m->from)
+            cache_key_addf(k, "content", "%s", m->from ? m->from->result : m->from_context ? source_tree(b, NULL) : "");
     }
     add_list(k, "--add-host", b->rq->add_hosts);
+    if (v->insecure)
+        cache_key_add(k, "--security", SV("insecure"));
     cache_key_end(k);
 }
 
@@ -100,7 +103,7 @@ static void key_workdir(struct vertex *v) {
 /* Key of what a COPY's sources come to: seen before, it needs no listing. */
 static void memo_key(struct build *b, struct vertex *v, char out[DIGEST_LEN + 1]) {
     struct cache_key k = {0};
-    cache_key_add(&k, "source", v->from ? sv_from(v->from->result) : sv_from(b->tree));
+    cache_key_add(&k, "source", v->from ? sv_from(v->from->result) : sv_from(source_tree(b, v)));
     add_list(&k, "sources", v->copy.sources);
     add_list(&k, "exclude", v->copy.exclude);
     cache_key_addf(&k, "flags", "%d %d", v->copy.keep_owner, v->copy.parents);
@@ -156,7 +159,11 @@ static int probe(struct build *b, struct vertex *v, struct err *e) {
         key_workdir(v);
         break;
     case V_COPY:
-        if (v->copy.sources[0]) {
+        if (v->remote && v->remote->commit[0]) { /* a commit is known by its hash */
+            _cleanup_free_ char *what = xasprintf("git %s %s %d", v->remote->commit, v->remote->subdir ? v->remote->subdir : "",
+                                                  v->remote->keep_git_dir);
+            digest_of(what, strlen(what), v->content);
+        } else if (v->copy.sources[0]) {
             memo_key(b, v, memo);
             int r = cache_memo_get(b->s, memo, v->content);
             if (r <= 0)
@@ -180,7 +187,7 @@ static void copy_source(struct build *b, struct vertex *v, struct copy_spec *c, 
         c->src_layers = (const char *const *)layers->v;
         c->n_src_layers = layers->n;
     } else if (v->from_context) {
-        c->src_tree = b->tree;
+        c->src_tree = source_tree(b, v);
     }
 }
 
@@ -405,7 +412,39 @@ static bool spawn(struct build *b, struct worker *ws, size_t slots, size_t max, 
     return true;
 }
 
+/* --explain-only: what would be run, without running it. What depends on such a step cannot be known. */
+static int explain(struct build *b, struct err *e) {
+    for (size_t i = 0; i < b->n_vertices; i++) {
+        struct vertex *v = b->vertices[i];
+        bool known = true;
+        for (size_t k = 0; k < v->n_deps; k++)
+            known &= v->deps[k]->state == V_DONE;
+        v->state = V_PROBED;
+        if (!known) {
+            snprintf(v->why, sizeof v->why, "a step before it is run");
+        } else {
+            int r = probe(b, v, e);
+            if (r == 0 && v->kind == V_COPY && !v->key.id[0]) {
+                r = copy_content(b, v, e);
+                if (r >= 0) {
+                    key_copy(v);
+                    r = look_up(b, v, e);
+                }
+            }
+            if (r < 0)
+                return r;
+            if (r > 0)
+                v->state = V_DONE;
+        }
+        b->cached += v->state == V_DONE && v->kind != V_BASE;
+        emit(b, v, v->state == V_DONE ? v->kind == V_BASE ? BUILD_STEP_DONE : BUILD_STEP_CACHED : BUILD_STEP_WOULD, 0, 0);
+    }
+    return 0;
+}
+
 int solve(struct build *b, struct err *e) {
+    if (b->rq->explain_only)
+        return explain(b, e);
     unsigned parallel = b->rq->parallel ? b->rq->parallel : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     size_t max = MIN(MAX(parallel, 1u), 64u), slots = max * 4;
     struct worker *ws = xcalloc(slots, sizeof *ws);

@@ -93,6 +93,9 @@ static void plain(struct build_ui *u, const struct build_event *ev) {
     case BUILD_STEP_CACHED:
         fprintf(u->out, "#%u %s\n#%u CACHED\n\n", ev->vertex, ev->name, ev->vertex);
         break;
+    case BUILD_STEP_WOULD:
+        fprintf(u->out, "#%u %s\n#%u WOULD RUN: %s\n\n", ev->vertex, ev->name, ev->vertex, ev->why ? ev->why : "");
+        break;
     case BUILD_STEP_DONE:
     case BUILD_STEP_FAILED:
         s = step_of(u, ev);
@@ -223,13 +226,13 @@ static void live_end(struct build_ui *u, struct step *s, const struct build_even
     erase(u);
     s->running = false;
     const char *mark = ev->kind == BUILD_STEP_FAILED ? c(u, "\033[31m") : ev->kind == BUILD_STEP_CACHED ? c(u, "\033[36m") : c(u, "\033[32m");
-    fprintf(u->out, "%s => %s%s%s", mark, ev->kind == BUILD_STEP_CACHED ? "CACHED " : ev->kind == BUILD_STEP_FAILED ? "ERROR " : "",
+    fprintf(u->out, "%s => %s%s%s", mark, ev->kind == BUILD_STEP_CACHED ? "CACHED " : ev->kind == BUILD_STEP_WOULD ? "WOULD RUN " : ev->kind == BUILD_STEP_FAILED ? "ERROR " : "",
             s->name, c(u, "\033[0m"));
     if (ev->dur_ns) {
         fprintf(u->out, "  ");
         put_seconds(u->out, ev->dur_ns);
     }
-    if (ev->kind == BUILD_STEP_DONE && ev->why)
+    if ((ev->kind == BUILD_STEP_DONE || ev->kind == BUILD_STEP_WOULD) && ev->why)
         fprintf(u->out, "  %s(%s)%s", c(u, "\033[2m"), ev->why, c(u, "\033[0m"));
     fputc('\n', u->out);
     if (ev->kind == BUILD_STEP_FAILED && s->log.n) {
@@ -251,6 +254,7 @@ static void live(struct build_ui *u, const struct build_event *ev) {
         s->start = now_mono();
         break;
     case BUILD_STEP_CACHED:
+    case BUILD_STEP_WOULD:
     case BUILD_STEP_DONE:
     case BUILD_STEP_FAILED:
         live_end(u, step_of(u, ev), ev);

@@ -1,5 +1,5 @@
 /* slipway build: a Dockerfile to an image, with the options of `docker buildx build`. */
-#include "build/context.h"
+#include "cli/build_cmd.h"
 #include "cli/build_ui.h"
 #include "cli/commands.h"
 #include "cli/context.h"
@@ -9,16 +9,7 @@
 #include "core/loop.h"
 
 #include <signal.h>
-#include <sys/utsname.h>
-
-struct args {
-    struct strv tags, build_args, labels, no_cache_filter, add_hosts, secrets;
-    struct strv later_list; /* options that are not there yet */
-    const char *file, *target, *platform, *progress, *iidfile, *network, *output;
-    const char *call;
-    bool check, no_cache, pull, push, load, quiet, explain;
-    int64_t parallel;
-};
+#include <sys/stat.h>
 
 static volatile int cancelled;
 
@@ -30,131 +21,9 @@ static void on_signal(int signo) {
     (void)!write(2, text, sizeof text - 1);
 }
 
-/* --- context -------------------------------------------------------------------------------- */
-
-struct input {
-    int context;          /* dirfd, or -1 */
-    char *name;           /* absolute path */
-    char *dockerfile;     /* as build_request has it */
-    struct buf text, ignore;
-    bool has_ignore;
-};
-
-static void input_done(struct input *in) {
-    fd_close(in->context);
-    free(in->name);
-    free(in->dockerfile);
-    buf_done(&in->text);
-    buf_done(&in->ignore);
-}
-
-static int is_tar(const struct buf *b) {
-    const unsigned char *p = (const unsigned char *)b->p;
-    return (b->n > 262 && memcmp(p + 257, "ustar", 5) == 0) || (b->n > 2 && p[0] == 0x1f && p[1] == 0x8b) ||
-           (b->n > 6 && (memcmp(p, "\xFD" "7zXZ", 5) == 0 || memcmp(p, "BZh", 3) == 0 || memcmp(p, "\x28\xB5\x2F\xFD", 4) == 0));
-}
-
-/* The archive on stdin, whose beginning was read already, through a file of the lease into a folder. */
-static int unpack_stdin(struct cli_ctx *c, struct input *in, struct err *e) {
-    int scratch = lease_scratch(c->lease, e);
-    if (scratch < 0)
-        return scratch;
-    _cleanup_close_ int fd = openat(scratch, "stdin.tar", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int r = fd < 0 ? -errno : fd_write_all(fd, in->text.p, in->text.n);
-    if (r >= 0)
-        r = fd_copy(0, fd, 64ull << 30, NULL);
-    buf_reset(&in->text);
-    if (r < 0 || lseek(fd, 0, SEEK_SET) < 0 || mkdirat(scratch, "context", 0700) < 0)
-        return err_errno(e, r < 0 ? r : -errno, "the build context on stdin");
-    in->context = openat(scratch, "context", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    r = in->context < 0 ? err_errno(e, -errno, "open the build context") : context_unpack(fd, in->context, e);
-    (void)unlinkat(scratch, "stdin.tar", 0);
-    return r;
-}
-
-/* The Dockerfile is one of the archive's. */
-static int tar_context(struct cli_ctx *c, struct input *in, const char *file, struct err *e) {
-    in->name = xstrdup("-");
-    in->dockerfile = xstrdup(file ? file : "Dockerfile");
-    int r = unpack_stdin(c, in, e);
-    if (r < 0)
-        return r;
-    _cleanup_close_ int fd = fs_open_in(in->context, in->dockerfile, O_RDONLY | O_NONBLOCK, 0, 0);
-    r = fd < 0 ? fd : fs_read_fd(fd, &in->text);
-    return r < 0 ? err_set(e, ERR_USER, r, "%s in the archive on stdin: %s", in->dockerfile, strerror(-r)) : 0;
-}
-
-static int from_stdin(struct cli_ctx *c, struct input *in, const char *file, struct err *e) {
-    in->text = BUF_MAX(4u << 20);
-    char chunk[65536];
-    for (ssize_t n; (n = read(0, chunk, sizeof chunk)) != 0;) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_errno(e, -errno, "stdin");
-        buf_add(&in->text, chunk, (size_t)n);
-        if (is_tar(&in->text))
-            return tar_context(c, in, file, e);
-        if (!buf_ok(&in->text))
-            return err_set(e, ERR_LIMIT, -EFBIG, "the Dockerfile on stdin is larger than 4 MiB");
-    }
-    in->dockerfile = xstrdup("Dockerfile");
-    in->name = xstrdup("-");
-    return 0;
-}
-
-static int read_file(const char *path, struct buf *b, struct err *e) {
-    if (streq(path, "-")) {
-        int r = fs_read_fd(0, b);
-        return r < 0 ? err_errno(e, r, "stdin") : 0;
-    }
-    int r = fs_read(AT_FDCWD, path, b, e);
-    if (r < 0 && e)
-        e->kind = ERR_USER;
-    return r;
-}
-
-static int from_folder(struct input *in, const char *path, const char *file, struct err *e) {
-    in->name = realpath(path, NULL);
-    in->context = in->name ? open(in->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (in->context < 0) {
-        err_set(e, ERR_USER, -errno, "build context %s: %s", path, strerror(errno));
-        return -ENOENT;
-    }
-    in->text = BUF_MAX(4u << 20);
-    in->ignore = BUF_MAX(2u << 20);
-    _cleanup_free_ char *dflt = xasprintf("%s/Dockerfile", in->name);
-    const char *f = file ? file : dflt;
-    if (!streq(f, "-")) {
-        _cleanup_free_ char *real = realpath(f, NULL);
-        const char *rel = real ? startswith(real, in->name) : NULL;
-        if (rel && *rel == '/') { /* inside the context: by its name there */
-            in->dockerfile = xstrdup(rel + 1);
-        } else {
-            _cleanup_free_ char *own = xasprintf("%s.dockerignore", f);
-            in->dockerfile = xstrdup(f);
-            in->has_ignore = fs_read(AT_FDCWD, own, &in->ignore, NULL) >= 0;
-        }
-    } else {
-        in->dockerfile = xstrdup("Dockerfile");
-    }
-    return read_file(f, &in->text, e);
-}
-
-static int input_open(struct cli_ctx *c, struct input *in, const char *path, const char *file, struct err *e) {
-    static const char *const remote[] = {"http://", "https://", "git://", "git@", "ssh://", "github.com/"};
-    in->context = -1;
-    if (streq(path, "-"))
-        return from_stdin(c, in, file, e);
-    for (size_t i = 0; i < ELEMENTS(remote); i++)
-        if (startswith(path, remote[i]))
-            return err_set(e, ERR_USER, -ENOSYS, "%s: a build context from the network is not there yet", path);
-    return from_folder(in, path, file, e);
-}
-
 /* --- options -------------------------------------------------------------------------------- */
 
-static int call_of(const struct args *a) {
+static int call_of(const struct build_args *a) {
     static const char *const names[] = {"build", "check", "outline", "targets", "lint"};
     struct sv rest = sv_from(a->call ? a->call : ""), name;
     if (a->check || !sv_split(&rest, ',', &name))
@@ -167,34 +36,42 @@ static int call_of(const struct args *a) {
     return a->call && *a->call ? -EINVAL : BUILD_CALL_BUILD;
 }
 
-static int options_check(const struct args *a, struct err *e) {
-    static const char *const arch[][2] = {{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}};
-    struct utsname u;
-    uname(&u);
-    const char *mine = u.machine;
-    for (size_t i = 0; i < ELEMENTS(arch); i++)
-        if (streq(arch[i][0], mine))
-            mine = arch[i][1];
-    if (a->later_list.n) {
-        err_set(e, ERR_USER, -ENOSYS, "this option is not there yet (value %s)", a->later_list.v[0]);
-        return err_hint(e, -ENOSYS, "--build-context, --cache-from, --cache-to, --ssh and --metadata-file come later");
+/* Values of options that have a fixed set of them. */
+static int one_of(const char *option, const char *value, const char *set, struct err *e) {
+    if (!value || strlen(value) > 60)
+        return value ? err_set(e, ERR_USER, -EINVAL, "--%s: one of%s", option, set) : 0;
+    char word[64];
+    snprintf(word, sizeof word, " %s ", value);
+    return strstr(set, word) ? 0 : err_set(e, ERR_USER, -EINVAL, "--%s %s: one of%s", option, value, set);
+}
+
+/* Attestations are not made: asking for none is fine, asking for one is told. */
+static int attest_check(const char *option, const char *value, struct err *e) {
+    if (!value || streq(value, "false") || streq(value, "disabled=true"))
+        return 0;
+    if (streq(option, "provenance") && (streq(value, "true") || startswith(value, "mode=min"))) {
+        fprintf(stderr, "slipway: --provenance: attestations are not made yet; the image is built without\n");
+        return 0;
     }
-    if (a->output && !streq(a->output, "type=image") && !streq(a->output, "type=docker"))
-        return err_set(e, ERR_USER, -ENOSYS, "--output %s is not there yet: the image is in slipway's store (slipway image save)", a->output);
-    if (a->platform) {
-        char want[96];
-        snprintf(want, sizeof want, "linux/%s", mine);
-        if (!startswith(a->platform, want) || strchr(a->platform, ','))
-            return err_set(e, ERR_USER, -ENOSYS, "--platform %s: other platforms than this machine's (%s) are not there yet", a->platform, want);
-    }
+    return err_set(e, ERR_USER, -ENOTSUP, "--%s %s: not yet: attestations are not made", option, value);
+}
+
+static int options_check(const struct build_args *a, struct err *e) {
+    int r;
     if (a->call && call_of(a) < 0)
         return err_set(e, ERR_USER, -EINVAL, "--call %s: build, check, outline or targets (with ,format=json)", a->call);
-    if (a->network && !streq(a->network, "default") && !streq(a->network, "host") && !streq(a->network, "none") && !streq(a->network, "bridge"))
-        return err_set(e, ERR_USER, -EINVAL, "--network %s: default, host or none", a->network);
-    if (a->progress && !streq(a->progress, "auto") && !streq(a->progress, "plain") && !streq(a->progress, "tty") && !streq(a->progress, "quiet"))
-        return err_set(e, ERR_USER, -EINVAL, "--progress %s: auto, plain, tty or quiet", a->progress);
-    if (a->push && !a->tags.n)
-        return err_set(e, ERR_USER, -EINVAL, "--push needs a name: -t REGISTRY/NAME:TAG");
+    if ((r = one_of("network", a->network, " default host none bridge ", e)) < 0 ||
+        (r = one_of("progress", a->progress, " auto plain tty quiet rawjson ", e)) < 0 ||
+        (r = attest_check("provenance", a->provenance, e)) < 0 || (r = attest_check("sbom", a->sbom, e)) < 0)
+        return r;
+    for (size_t i = 0; i < a->attests.n; i++)
+        if (!strstr(a->attests.v[i], "disabled=true"))
+            return err_set(e, ERR_USER, -ENOTSUP, "--attest %s: not yet: attestations are not made", a->attests.v[i]);
+    for (size_t i = 0; i < a->allow.n; i++)
+        if (!streq(a->allow.v[i], "network.host") && !streq(a->allow.v[i], "security.insecure"))
+            return err_set(e, ERR_USER, -ENOTSUP, "--allow %s: network.host and security.insecure are there", a->allow.v[i]);
+    for (size_t i = 0; i < a->annotations.n; i++)
+        return err_set(e, ERR_USER, -ENOTSUP, "--annotation %s: not yet", a->annotations.v[i]);
     return 0;
 }
 
@@ -230,7 +107,7 @@ static int secrets_read(const struct strv *in, struct build_secret *out, struct 
     return 0;
 }
 
-static enum build_ui_mode ui_mode(const struct args *a) {
+static enum build_ui_mode ui_mode(const struct build_args *a) {
     if (a->quiet || (a->progress && streq(a->progress, "quiet")))
         return BUILD_UI_QUIET;
     if (a->progress && streq(a->progress, "plain"))
@@ -242,22 +119,7 @@ static enum build_ui_mode ui_mode(const struct args *a) {
 
 /* --- the build ------------------------------------------------------------------------------ */
 
-static int push_all(struct cli_ctx *c, const struct args *a, const char *id, struct err *e) {
-    struct push_options o = {.conf = &c->registry, .cancel = &cancelled};
-    for (size_t i = 0; i < a->tags.n; i++) {
-        char digest[DIGEST_LEN + 1];
-        uint64_t sent = 0;
-        int r = image_push(c->store, c->lease, id, a->tags.v[i], &o, digest, &sent, e);
-        if (r < 0)
-            return err_wrap(e, r, "push %s", a->tags.v[i]);
-        _cleanup_buf_ struct buf size = BUF_SMALL;
-        buf_add_size(&size, sent);
-        fprintf(stderr, "pushed %s %s (%s sent)\n", a->tags.v[i], digest, buf_str(&size));
-    }
-    return 0;
-}
-
-static void report(const struct args *a, const struct build_result *res) {
+static void report(const struct build_args *a, const struct build_result *res) {
     if (a->quiet || (a->progress && streq(a->progress, "quiet"))) {
         puts(res->id);
         return;
@@ -271,7 +133,7 @@ static void report(const struct args *a, const struct build_result *res) {
 }
 
 /* An error of a step, with the line of the Dockerfile. */
-static int fail_at(const struct input *in, const struct err *e) {
+static int fail_at(const struct build_input *in, const struct err *e) {
     if (!e->at.line || !in->dockerfile || !streq0(e->at.file, in->dockerfile))
         return cli_fail(e);
     struct diag d = {.level = DIAG_ERROR, .at = e->at, .msg = (char *)(uintptr_t)e->msg,
@@ -281,65 +143,144 @@ static int fail_at(const struct input *in, const struct err *e) {
     return err_exit_code(e->kind);
 }
 
-static int run(struct cli_ctx *c, const struct args *a, const char *path) {
-    struct err e = {0};
-    struct diags d = {0};
-    struct build_result res;
-    struct input in = {.context = -1};
-    _cleanup_buf_ struct buf called = BUF_MAX(64u << 20);
-    _cleanup_strv_ struct strv strings = {0};
-    struct build_secret *secrets = xcalloc(a->secrets.n + 1, sizeof *secrets);
+/* "default" (the agent of SSH_AUTH_SOCK), "default=SOCKET", "id=SOCKET". */
+static int ssh_read(const struct strv *in, struct build_ssh *out, struct strv *strings, struct err *e) {
+    for (size_t i = 0; i < in->n; i++) {
+        const char *eq = strchr(in->v[i], '='), *path = eq ? eq + 1 : getenv("SSH_AUTH_SOCK");
+        struct stat st;
+        strv_addn(strings, in->v[i], eq ? (size_t)(eq - in->v[i]) : strlen(in->v[i]));
+        out[i].id = strings->v[strings->n - 1];
+        if (!path || !*path)
+            return err_hint(e, err_set(e, ERR_USER, -ENOENT, "--ssh %s: there is no agent (SSH_AUTH_SOCK is not set)", in->v[i]),
+                            "eval $(ssh-agent); ssh-add");
+        if (stat(path, &st) < 0)
+            return err_set(e, ERR_USER, -errno, "--ssh %s: %s: %s", in->v[i], path, strerror(errno));
+        if (!S_ISSOCK(st.st_mode))
+            return err_hint(e, err_set(e, ERR_USER, -ENOTSUP, "--ssh %s: not yet: key files", in->v[i]), "ssh-add %s, then --ssh %s", path, out[i].id);
+        out[i].socket = path;
+    }
+    return 0;
+}
+
+/* Everything of one invocation that lives as long as its builds. */
+struct job {
+    struct cli_ctx *c;
+    const struct build_args *a;
+    struct build_input in;
+    struct build_outputs out;
+    struct build_secret *secrets;
+    struct build_ssh *ssh;
+    struct strv strings, platforms;
+    struct diags d;
+    struct buf called;
+    struct build_made made[16];
+    size_t n_made;
+};
+
+static bool allowed(const struct build_args *a, const char *what) { return strv_contains(&a->allow, what); }
+
+static int build_one(struct job *j, const char *platform, struct build_ui *ui, struct err *e) {
+    const struct build_args *a = j->a;
+    struct cli_ctx *c = j->c;
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
     uint64_t epoch_s = 0;
-    int r = options_check(a, &e);
-    if (r == 0)
-        r = secrets_read(&a->secrets, secrets, &strings, &e);
-    if (r == 0)
-        r = input_open(c, &in, path, a->file, &e);
-    struct build_ui *ui = build_ui_new(stderr, ui_mode(a), term_colour(2), a->explain);
-    if (r == 0) {
-        struct build_request rq = {
-            .context_fd = in.context, .context_name = in.name, .dockerfile = in.dockerfile, .dockerfile_text = buf_sv(&in.text),
-            .ignore_text = in.has_ignore ? buf_sv(&in.ignore) : SV_NULL, .build_args = (const char *const *)a->build_args.v,
-            .labels = (const char *const *)a->labels.v, .tags = (const char *const *)a->tags.v, .target = a->target,
-            .no_cache_filter = (const char *const *)a->no_cache_filter.v, .add_hosts = (const char *const *)a->add_hosts.v,
-            .secrets = secrets, .n_secrets = a->secrets.n, .no_cache = a->no_cache, .pull = a->pull,
-            .host_network = a->network && streq(a->network, "host"), .no_network = a->network && streq(a->network, "none"),
-            .parallel = a->parallel > 0 ? (unsigned)a->parallel : 0,
-            .source_date_epoch = epoch && sv_u64(sv_from(epoch), INT64_MAX, &epoch_s) == 0 ? (int64_t)epoch_s : -1,
-            .pulls = &c->pulls, .env_passthrough = (const char *const *)c->host_env.v, .ca_bundle = c->ca_bundle,
-            .event = build_ui_event, .arg = ui, .cancel = &cancelled, .platform = a->platform,
-            .call = (enum build_call)call_of(a), .call_json = a->call && strstr(a->call, ",format=json"), .call_out = &called};
-        r = build_image(c->store, c->lease, &rq, &res, &d, &e);
+    static const char *const none[] = {NULL};
+    bool several = j->platforms.n > 1;
+    struct build_made *made = &j->made[j->n_made];
+    struct build_request rq = {
+        .context_fd = j->in.context, .context_name = j->in.name, .dockerfile = j->in.dockerfile, .dockerfile_text = buf_sv(&j->in.text),
+        .ignore_text = j->in.has_ignore ? buf_sv(&j->in.ignore) : SV_NULL, .build_args = (const char *const *)a->build_args.v,
+        .labels = (const char *const *)a->labels.v, .tags = several && j->n_made ? none : (const char *const *)a->tags.v,
+        .target = a->target, .contexts = j->in.named, .n_contexts = j->in.n_named,
+        .no_cache_filter = (const char *const *)a->no_cache_filter.v, .add_hosts = (const char *const *)a->add_hosts.v,
+        .secrets = j->secrets, .n_secrets = a->secrets.n, .ssh = j->ssh, .n_ssh = a->ssh.n, .no_cache = a->no_cache, .pull = a->pull,
+        .host_network = a->network && streq(a->network, "host"), .no_network = a->network && streq(a->network, "none"),
+        .allow_host_network = allowed(a, "network.host"), .allow_insecure = allowed(a, "security.insecure"),
+        .parallel = a->parallel > 0 ? (unsigned)a->parallel : 0, .shm_size = a->shm_size, .explain_only = a->explain_only,
+        .source_date_epoch = epoch && sv_u64(sv_from(epoch), INT64_MAX, &epoch_s) == 0 ? (int64_t)epoch_s : -1,
+        .pulls = &c->pulls, .env_passthrough = (const char *const *)c->host_env.v, .ca_bundle = c->ca_bundle,
+        .event = build_ui_event, .arg = ui, .cancel = &cancelled, .platform = platform,
+        .call = (enum build_call)call_of(a), .call_json = a->call && strstr(a->call, ",format=json"), .call_out = &j->called};
+    int r = build_image(c->store, c->lease, &rq, &made->res, &j->d, e);
+    if (r >= 0) {
+        snprintf(made->platform, sizeof made->platform, "%s", platform ? platform : "");
+        j->n_made++;
     }
+    return r;
+}
+
+static int prepare(struct job *j, const char *path, struct err *e) {
+    const struct build_args *a = j->a;
+    struct sv rest = sv_from(a->platform ? a->platform : ""), part;
+    int r = options_check(a, e);
+    while (rest.n && sv_split(&rest, ',', &part))
+        strv_addn(&j->platforms, part.p, part.n);
+    if (r == 0 && j->platforms.n > ELEMENTS(j->made))
+        r = err_set(e, ERR_USER, -E2BIG, "--platform: too many");
+    j->secrets = xcalloc(a->secrets.n + 1, sizeof *j->secrets);
+    j->ssh = xcalloc(a->ssh.n + 1, sizeof *j->ssh);
+    if (r == 0)
+        r = build_outputs_read(a, &j->out, e);
+    if (r == 0)
+        r = secrets_read(&a->secrets, j->secrets, &j->strings, e);
+    if (r == 0)
+        r = ssh_read(&a->ssh, j->ssh, &j->strings, e);
+    if (r == 0)
+        r = build_input_open(j->c, &j->in, path, a, &cancelled, e);
+    return r;
+}
+
+/* What is done with images that were built. */
+static int deliver(struct job *j, struct err *e) {
+    const struct build_args *a = j->a;
+    char digest[DIGEST_LEN + 1] = "";
+    int r = a->iidfile ? fs_write(AT_FDCWD, a->iidfile, sv_from(j->made[0].res.id), 0644, false, e) : 0;
+    if (r >= 0)
+        r = build_outputs_write(j->c, a, &j->out, j->made, j->n_made, &cancelled, digest, e);
+    if (r >= 0)
+        r = build_metadata_write(j->c, a, j->made, j->n_made, digest, e);
+    return r;
+}
+
+static int run(struct cli_ctx *c, const struct build_args *a, const char *path) {
+    struct err e = {0};
+    struct job j = {.c = c, .a = a, .in = {.context = -1}, .called = BUF_MAX(64u << 20)};
+    int code = 0, r = prepare(&j, path, &e);
+    struct build_ui *ui = build_ui_new(stderr, ui_mode(a), term_colour(2), a->explain || a->explain_only);
+    if (r == 0 && !j.platforms.n)
+        r = build_one(&j, NULL, ui, &e);
+    for (size_t i = 0; i < j.platforms.n && r >= 0; i++)
+        r = build_one(&j, j.platforms.v[i], ui, &e);
     build_ui_end(ui, r >= 0);
     build_ui_free(ui);
-    int code = 0;
-    fwrite(buf_str(&called), 1, called.n, stdout);
+    fwrite(buf_str(&j.called), 1, j.called.n, stdout);
     if (r >= 0 && call_of(a)) {
-        code = call_of(a) == BUILD_CALL_CHECK && d.warnings;
-    } else if (r == -EBADMSG && d.errors) {
-        cli_diags(&d, in.text.p, in.text.n);
+        code = call_of(a) == BUILD_CALL_CHECK && j.d.warnings;
+    } else if (r == -EBADMSG && j.d.errors) {
+        cli_diags(&j.d, j.in.text.p, j.in.text.n);
         code = 2;
     } else if (r < 0) {
-        code = fail_at(&in, &e);
-    } else {
-        if (a->iidfile && (r = fs_write(AT_FDCWD, a->iidfile, sv_from(res.id), 0644, false, &e)) < 0)
+        code = fail_at(&j.in, &e);
+    } else if (!a->explain_only) {
+        if (deliver(&j, &e) < 0)
             code = cli_fail(&e);
-        if (code == 0 && a->push && push_all(c, a, res.id, &e) < 0)
-            code = cli_fail(&e);
-        if (code == 0)
-            report(a, &res);
+        for (size_t i = 0; i < j.n_made && code == 0; i++)
+            report(a, &j.made[i].res);
     }
-    diags_done(&d);
-    input_done(&in);
-    free(secrets);
+    diags_done(&j.d);
+    build_input_done(&j.in);
+    build_outputs_done(&j.out);
+    strv_done(&j.strings);
+    strv_done(&j.platforms);
+    buf_done(&j.called);
+    free(j.secrets);
+    free(j.ssh);
     return code;
 }
 
 int cmd_build(int argc, char **argv);
 int cmd_build(int argc, char **argv) {
-    struct args a = {0};
+    struct build_args a = {0};
     int n;
     const struct opt items[] = {
         {'t', "tag", OPT_LIST, &a.tags, "NAME[:TAG]", "name of the image"},
@@ -351,36 +292,41 @@ int cmd_build(int argc, char **argv) {
         {0, "no-cache", OPT_FLAG, &a.no_cache, NULL, "run every step"},
         {0, "no-cache-filter", OPT_LIST, &a.no_cache_filter, "STAGE", "run every step of this stage"},
         {0, "pull", OPT_FLAG, &a.pull, NULL, "ask the registry for newer base images"},
-        {0, "platform", OPT_STR, &a.platform, "OS/ARCH", "this machine's, for now"},
+        {0, "platform", OPT_STR, &a.platform, "OS/ARCH,…", "platforms of the result (others than this machine's need binfmt)"},
         {0, "network", OPT_STR, &a.network, "MODE", "network of RUN: default, host or none"},
         {0, "add-host", OPT_LIST, &a.add_hosts, "NAME:IP", "a further name in RUN's hosts file"},
         {0, "push", OPT_FLAG, &a.push, NULL, "push the image under each of its names"},
         {0, "load", OPT_FLAG, &a.load, NULL, "(always so: the image is in slipway's store)"},
-        {'o', "output", OPT_STR, &a.output, "TYPE", NULL},
-        {0, "progress", OPT_STR, &a.progress, "MODE", "auto, plain, tty or quiet"},
+        {'o', "output", OPT_LIST, &a.outputs, "type=T,dest=D", "also: local, tar, oci, docker (an archive), registry, image"},
+        {0, "progress", OPT_STR, &a.progress, "MODE", "auto, plain, tty, quiet or rawjson"},
         {'q', "quiet", OPT_FLAG, &a.quiet, NULL, "print the image's id only"},
         {0, "explain", OPT_FLAG, &a.explain, NULL, "say why a step was not cached"},
         {0, "check", OPT_FLAG, &a.check, NULL, "only say what the Dockerfile could do better (as --call=check)"},
         {0, "call", OPT_STR, &a.call, "WHAT", "build, check, outline or targets; with ,format=json"},
         {0, "iidfile", OPT_STR, &a.iidfile, "FILE", "write the image's id there"},
         {0, "parallel", OPT_INT, &a.parallel, "N", "steps at once (default: cores)"},
-        {0, "build-context", OPT_LIST, &a.later_list, "NAME=PATH", NULL},
-        {0, "cache-from", OPT_LIST, &a.later_list, "SOURCE", NULL},
-        {0, "cache-to", OPT_LIST, &a.later_list, "TARGET", NULL},
-        {0, "ssh", OPT_LIST, &a.later_list, "ID", NULL},
-        {0, "metadata-file", OPT_LIST, &a.later_list, "FILE", NULL},
+        {0, "build-context", OPT_LIST, &a.contexts, "NAME=WHERE", "a folder, URL or docker-image://REF for FROM NAME and --from=NAME"},
+        {0, "ssh", OPT_LIST, &a.ssh, "ID[=SOCKET]", "agent for RUN --mount=type=ssh (default: SSH_AUTH_SOCK)"},
+        {0, "allow", OPT_LIST, &a.allow, "WHAT", "let RUN have network.host or security.insecure"},
+        {0, "metadata-file", OPT_STR, &a.metadata, "FILE", "write digests and names as JSON there"},
+        {0, "explain-only", OPT_FLAG, &a.explain_only, NULL, "say what would be run, and why, without running it"},
+        {0, "shm-size", OPT_SIZE, &a.shm_size, "SIZE", "size of RUN's /dev/shm"},
+        {0, "provenance", OPT_STR, &a.provenance, "MODE", NULL},
+        {0, "sbom", OPT_STR, &a.sbom, "MODE", NULL},
+        {0, "attest", OPT_LIST, &a.attests, "TYPE", NULL},
+        {0, "annotation", OPT_LIST, &a.annotations, "K=V", NULL},
+        {0, "cache-from", OPT_LIST, &a.cache_from, "SOURCE", NULL},
+        {0, "cache-to", OPT_LIST, &a.cache_to, "TARGET", NULL},
+        {'D', "debug", OPT_FLAG, &a.debug, NULL, NULL},
         /* Without effect here, with a word from the options module. */
         {0, "rm", OPT_IGNORE, NULL, NULL, NULL},
         {0, "force-rm", OPT_IGNORE, NULL, NULL, NULL},
         {0, "compress", OPT_IGNORE, NULL, NULL, NULL},
-        {0, "provenance", OPT_IGNORE, NULL, "MODE", NULL},
-        {0, "sbom", OPT_IGNORE, NULL, "MODE", NULL},
         {0, "builder", OPT_IGNORE, NULL, "NAME", NULL},
         {0, "isolation", OPT_IGNORE, NULL, "MODE", NULL},
         {'m', "memory", OPT_IGNORE, NULL, "SIZE", NULL},
         {0, "memory-swap", OPT_IGNORE, NULL, "SIZE", NULL},
         {'c', "cpu-shares", OPT_IGNORE, NULL, "N", NULL},
-        {0, "shm-size", OPT_IGNORE, NULL, "SIZE", NULL},
         {0, "ulimit", OPT_IGNORE, NULL, "LIMIT", NULL},
         {0, "cgroup-parent", OPT_IGNORE, NULL, "NAME", NULL},
     };
@@ -407,7 +353,8 @@ int cmd_build(int argc, char **argv) {
             cli_close(&c);
         }
     }
-    struct strv *lists[] = {&a.tags, &a.build_args, &a.labels, &a.no_cache_filter, &a.add_hosts, &a.secrets, &a.later_list};
+    struct strv *lists[] = {&a.tags, &a.build_args, &a.labels, &a.annotations, &a.no_cache_filter, &a.add_hosts, &a.secrets, &a.ssh,
+                            &a.contexts, &a.outputs, &a.cache_from, &a.cache_to, &a.allow, &a.ulimits, &a.attests};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
     return code;

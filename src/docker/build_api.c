@@ -185,6 +185,7 @@ static void on_event(void *arg, const struct build_event *ev) {
                 stream_text(x->s, "#%u " SV_FMT "\n", ev->vertex, SV_ARG(line));
         break;
     }
+    case BUILD_STEP_WOULD:
     case BUILD_PROGRESS: /* transfers with sizes are quick or seen elsewhere; this says why it takes long */
         if (!ev->done && !ev->total && ev->name)
             stream_text(x->s, "#0 %s\n", ev->name);

@@ -112,6 +112,8 @@ struct push_options {
     bool zstd;
 };
 int image_push(struct store *s, struct lease *l, const char *id, const char *ref, const struct push_options *o, char digest[DIGEST_LEN + 1], uint64_t *ret_sent, struct err *e);
+/* Pushes several images, one for each platform, and an index of them under the name. */
+int image_push_index(struct store *s, struct lease *l, const char *const *ids, size_t n, const char *name, const struct push_options *o, char digest[DIGEST_LEN + 1], struct err *e);
 /* Makes the blobs (compressed layers, config, manifest) in the store and gives the manifest's
  * digest and text; the same bytes each time. Cached by diff id. */
 int image_export(struct store *s, struct lease *l, const char *id, bool zstd, const struct image_progress *p, char manifest[DIGEST_LEN + 1], struct buf *ret_manifest, uint64_t *ret_total, struct err *e);

@@ -318,3 +318,81 @@ int registry_login(const char *auth_file, const char *registry, const char *user
     }
     return credential_store(auth_file, registry, user, pass, e);
 }
+
+/* --- several platforms ---------------------------------------------------------------------- */
+
+/* One image of the index: its blobs, and its manifest under its digest. */
+static int push_part(const struct push *like, struct store *s, struct lease *l, const char *id, const struct image_ref *ref,
+                     struct json_w *w, struct err *e) {
+    struct push p = {.s = s, .o = like->o};
+    struct image_ref by_digest = *ref;
+    _cleanup_buf_ struct buf text = BUF_MAX(MANIFEST_MAX);
+    _cleanup_image_ struct image *img = NULL;
+    char digest[DIGEST_LEN + 1];
+    int q = image_export(s, l, id, p.o->zstd, p.o->progress, digest, &text, NULL, e);
+    if (q >= 0 && image_find(s, l, id, &img, e) <= 0)
+        q = err_set(e, ERR_NOTFOUND, -ENOENT, "no such image here: %s", id);
+    if (q < 0)
+        return q;
+    snprintf(by_digest.tag, sizeof by_digest.tag, "%s", digest);
+    pthread_mutex_init(&p.lock, NULL);
+    q = push_all(&p, &by_digest, buf_sv(&text), digest, e);
+    pthread_mutex_destroy(&p.lock);
+    jw_obj(w);
+    jw_kstr(w, "mediaType", p.m.media_type ? p.m.media_type : MEDIA_OCI_MANIFEST);
+    jw_kstr(w, "digest", digest);
+    jw_kint(w, "size", (int64_t)text.n);
+    jw_key(w, "platform");
+    jw_obj(w);
+    jw_kstr(w, "architecture", img->config.architecture ? img->config.architecture : "unknown");
+    jw_kstr(w, "os", img->config.os ? img->config.os : "linux");
+    if (img->config.variant)
+        jw_kstr(w, "variant", img->config.variant);
+    jw_end_obj(w);
+    jw_end_obj(w);
+    remote_free(p.r);
+    free(p.mount_from);
+    arena_done(&p.a);
+    return q < 0 ? q : 0;
+}
+
+int image_push_index(struct store *s, struct lease *l, const char *const *ids, size_t n, const char *name, const struct push_options *o,
+                     char digest[DIGEST_LEN + 1], struct err *e) {
+    struct image_ref ref;
+    struct push p = {.s = s, .o = o};
+    _cleanup_buf_ struct buf t = BUF_MAX(MANIFEST_MAX);
+    struct json_w w;
+    int q = ref_parse(name, &ref, e);
+    if (q < 0)
+        return q;
+    if (ref.digest[0])
+        return err_set(e, ERR_USER, -EINVAL, "push %s: an image is pushed by tag, not by digest", name);
+    if (o->conf && o->conf->offline)
+        return err_set(e, ERR_NET, -ENETDOWN, "push %s: there is no network (--offline)", name);
+    jw_init(&w, &t, 0);
+    jw_obj(&w);
+    jw_kint(&w, "schemaVersion", 2);
+    jw_kstr(&w, "mediaType", MEDIA_OCI_INDEX);
+    jw_key(&w, "manifests");
+    jw_arr(&w);
+    for (size_t i = 0; i < n && q >= 0; i++)
+        q = push_part(&p, s, l, ids[i], &ref, &w, e);
+    jw_end_arr(&w);
+    jw_end_obj(&w);
+    if (q < 0)
+        return q;
+    char found[DIGEST_LEN + 1];
+    digest_of(t.p, t.n, found);
+    struct remote_options ro = {.conf = o->conf, .registry = ref.registry, .path = ref.path, .push = true, .cancel = o->cancel};
+    q = manifest_parse(&p.a, buf_sv(&t), &p.m, e);
+    if (q >= 0)
+        q = remote_new(&p.r, &ro, e);
+    if (q >= 0)
+        q = push_manifest(&p, buf_sv(&t), ref.tag, found, e);
+    remote_free(p.r);
+    arena_done(&p.a);
+    if (q < 0)
+        return q;
+    memcpy(digest, found, sizeof found);
+    return 0;
+}
