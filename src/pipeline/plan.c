@@ -7,6 +7,7 @@
 void plan_free(struct plan *p) {
     if (!p)
         return;
+    free(p->exprs);
     struct arena a = p->arena; /* most of the plan lies in it */
     arena_done(&a);
     free(p);

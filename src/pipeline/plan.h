@@ -157,6 +157,16 @@ struct plan_trigger {
     struct plan_input *secrets; size_t n_secrets;      /* workflow_call */
     struct text_map outputs;                           /* workflow_call: key -> value expression */
 };
+/* An expression of the file, parsed, with its surroundings. */
+struct plan_expr {
+    const struct yaml_node *node;  /* the scalar that it is in (or is, for a bare condition) */
+    size_t offset;                 /* bytes into the node's text */
+    const struct expr *x;          /* expr/ast.h */
+    const struct plan_job *job;    /* NULL outside of jobs */
+    const struct plan_step *step;
+    const char *key;               /* the schema's key that it stands at or below: "run", "with", … */
+    const char *name;              /* the free key below that: an input's or variable's name; or NULL */
+};
 struct plan {
     struct arena arena;
     enum dialect dialect;
@@ -170,6 +180,7 @@ struct plan {
     struct plan_concurrency concurrency;
     struct plan_job *jobs; size_t n_jobs; /* in file order */
     const struct yaml_node *root;
+    struct plan_expr *exprs; size_t n_exprs, exprs_cap; /* in file order */
 };
 void plan_free(struct plan *p);
 #define _cleanup_plan_ _cleanup_(plan_freep)

@@ -57,3 +57,42 @@ bool cron_valid(const char *expr) {
     }
     return n == ELEMENTS(fields);
 }
+
+/* Sets the minutes that a part like "1-5/2" stands for. */
+static void mark(struct sv s, bool *minutes) {
+    uint64_t step = 1, from = 0, to = 59;
+    ssize_t slash = sv_chr(s, '/');
+    if (slash >= 0) {
+        sv_u64(sv_sub(s, (size_t)slash + 1, s.n), 999, &step);
+        s = sv_sub(s, 0, (size_t)slash);
+    }
+    ssize_t dash = sv_chr(s, '-');
+    if (dash >= 0) {
+        sv_u64(sv_sub(s, 0, (size_t)dash), 59, &from);
+        sv_u64(sv_sub(s, (size_t)dash + 1, s.n), 59, &to);
+    } else if (!sv_eqs(s, "*")) {
+        sv_u64(s, 59, &from);
+        to = slash >= 0 ? 59 : from;
+    }
+    for (uint64_t i = from; i <= to; i += step)
+        minutes[i] = true;
+}
+
+unsigned cron_shortest(const char *expr) {
+    struct sv rest = sv_trim(sv_from(expr)), field, one;
+    bool minutes[60] = {false};
+    sv_split(&rest, ' ', &field);
+    while (sv_split(&field, ',', &one))
+        mark(one, minutes);
+    unsigned shortest = 60, last = 0;
+    bool any = false;
+    for (unsigned i = 0; i < 60; i++) {
+        if (!minutes[i])
+            continue;
+        if (any && i - last < shortest)
+            shortest = i - last;
+        any = true;
+        last = i;
+    }
+    return shortest;
+}

@@ -4,3 +4,6 @@
 #include "core/macro.h"
 
 bool cron_valid(const char *expr);
+/* The shortest time between two runs within an hour, in minutes; 60 when there is one at most.
+ * The expression is valid. */
+unsigned cron_shortest(const char *expr);

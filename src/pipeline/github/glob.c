@@ -4,6 +4,8 @@
  * slash stands for no folder as well. Matching keeps the set of atoms that can come next, so a
  * hostile pattern costs no more than its length for each character of the text. Source: "Filter
  * pattern cheat sheet" of GitHub's documentation. */
+#include "pipeline/github/glob.h"
+
 #include "pipeline/plan.h"
 
 enum atom_kind { ATOM_CHAR, ATOM_SET, ATOM_STAR, ATOM_ALL, ATOM_FOLDERS /* "**" and its slash */ };
@@ -137,4 +139,81 @@ bool github_patterns(const struct plan_filter *f, const char *text) {
             in = in || match(p, text);
     }
     return in;
+}
+
+/* --- what cannot be meant -------------------------------------------------------------------------- */
+
+/* A set in brackets at *p; moves past it. */
+static const char *set_problem(const char **p) {
+    const char *s = *p + 1, *start = s;
+    while (*s && *s != ']') {
+        if (s[1] == '-' && s[2] && s[2] != ']') {
+            if (s[0] > s[2])
+                return "the range in [] runs backwards";
+            s += 2;
+        }
+        s++;
+    }
+    if (!*s)
+        return "a [ without its ]";
+    if (s == start)
+        return "an empty []";
+    if (s == start + 1)
+        return "a set of one character: write the character itself";
+    *p = s;
+    return NULL;
+}
+
+const char *glob_problem(const char *pattern, bool ref, size_t *ret_at) {
+    const char *p = pattern + (*pattern == '!'), *why = NULL;
+    bool special = true; /* what stands before cannot be repeated */
+    size_t n = strlen(p);
+    if (!n)
+        why = "nothing follows the !";
+    else if (ref && (p[0] == '/' || p[n - 1] == '/' || (p[n - 1] == '.' && p[n > 1 ? n - 2 : 0] != '\\')))
+        why = p[0] == '/' ? "no branch or tag begins with a slash"
+                          : "no branch or tag ends with a slash or a dot";
+    else if (!ref && (p[0] == ' ' || p[n - 1] == ' '))
+        why = "a path does not begin or end with a blank";
+    else if (!ref && (startswith(p, "./") || startswith(p, "../") || streq(p, ".") || streq(p, "..")))
+        why = "paths count from the repository's root: leave out ./ and ../";
+    for (; *p && !why; p++) {
+        bool was = special;
+        special = false;
+        switch (*p) {
+        case '\\':
+            if (p[1] && strchr("[]?+*\\!", p[1]))
+                p++;
+            else if (ref)
+                why = "a backslash stands only before [ ] ? + * \\ and !";
+            break;
+        case '?':
+        case '+':
+            if (was)
+                why = "? and + belong to the character before them";
+            special = true;
+            break;
+        case '*':
+            special = true;
+            break;
+        case '[':
+            why = set_problem(&p);
+            break;
+        case ' ':
+        case '~':
+        case '^':
+        case ':':
+        case '\t':
+            if (ref)
+                why = "no branch or tag has this character";
+            break;
+        default:
+            break;
+        }
+        if (why)
+            break;
+    }
+    if (why)
+        *ret_at = (size_t)(MIN(p, pattern + strlen(pattern)) - pattern);
+    return why;
 }

@@ -139,10 +139,14 @@ static void read_seq(struct reader *r, const struct yaml_node *n, enum def_id id
             struct scalar key = {S_STRING, false, item->text, item};
             name_item(r, in, d->shape, item->kind == YAML_SCALAR ? &key : NULL, item->at);
         }
+        const struct plan_step *step = r->step;
+        if (id == D_STEPS)
+            r->step = in;
         if (d->item == D_NONE && item->kind == YAML_SEQ)
             read_error(r, item->at, "value", "A sequence was not expected");
         else
             read_value(r, item, d->item == D_NONE ? id : d->item, names, &item_slot, in);
+        r->step = step;
     }
     size_t n_texts = 0; /* without those that were refused */
     for (size_t i = 0; texts && i < n->n; i++)
@@ -312,7 +316,18 @@ static void read_pair(struct reader *r, struct mapping *m, const struct def *d, 
         return;
     }
     struct target t = target_of(r, d, m, row, &key, v, slot, base);
+    const struct plan_job *job = r->job;
+    const char *outer_key = r->key, *outer_name = r->name;
+    if (d == &schema[D_JOBS])
+        r->job = t.base;
+    if (row)
+        r->key = row->key;
+    else
+        r->name = key.s.p;
     read_value(r, v, row ? row->def : d->loose, names, &t.slot, t.base);
+    r->job = job;
+    r->key = outer_key;
+    r->name = outer_name;
 }
 
 static void fill_permissions(struct reader *r, const struct yaml_node *n,

@@ -12,6 +12,10 @@ struct reader {
     struct github_limits lim;
     struct diags conditions; /* found while reading, told with what check.c finds */
     size_t errors;
+    /* Where the walk is, for the expressions that it meets. */
+    const struct plan_job *job;
+    const struct plan_step *step;
+    const char *key, *name;
     bool fatal; /* nothing more can be said about the file */
 };
 void read_error(struct reader *r, struct span at, const char *code, const char *fmt, ...)
@@ -31,6 +35,8 @@ void scalar_unexpected(struct reader *r, const struct scalar *s);
 /* Checks a condition that is an expression without ${{ }}. */
 void scalar_condition(struct reader *r, const struct scalar *s, unsigned names);
 struct text scalar_text(const struct scalar *s);
+/* Place of bytes from..to of a scalar's text, or the scalar's own where it cannot be told. */
+struct span scalar_place(const struct yaml_node *n, size_t from, size_t to);
 
 /* Reads the plan's source (r->lim: 0 = GitHub's) along a definition into `base`. The root, or NULL
  * when there is none. */

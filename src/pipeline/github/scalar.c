@@ -34,7 +34,7 @@ static void list_names(unsigned mask, struct name_lists *l) {
 
 /* Place of bytes from..to of a scalar's text, where it can be told: in block scalars and in plain
  * or quoted ones of one line that hold no escapes. */
-static struct span place_in(const struct yaml_node *n, size_t from, size_t to) {
+struct span scalar_place(const struct yaml_node *n, size_t from, size_t to) {
     struct span s = n->at;
     struct sv before = sv_sub(n->text, 0, from);
     if (n->style == YAML_LITERAL && n->content_line) {
@@ -66,7 +66,14 @@ static void expr_failed(struct reader *r, struct diags *d, const struct yaml_nod
     r->errors++;
     diags_add(d, DIAG_ERROR, n->at, code, NULL, "%s", xe->msg);
     if (d->n)
-        d->items[d->n - 1].focus = place_in(n, at, at + len);
+        d->items[d->n - 1].focus = scalar_place(n, at, at + len);
+}
+
+static void record(struct reader *r, const struct yaml_node *n, size_t offset,
+                   const struct expr *x) {
+    struct plan *p = r->plan;
+    GROW(p->exprs, p->exprs_cap, p->n_exprs + 1);
+    p->exprs[p->n_exprs++] = (struct plan_expr){n, offset, x, r->job, r->step, r->key, r->name};
 }
 
 struct expr_walk {
@@ -107,9 +114,11 @@ static int check_one(void *arg, struct sv x, size_t offset) {
     struct name_lists lists;
     struct expr_error xe = {0};
     list_names(w->names, &lists);
-    if (expr_parse(&w->r->scratch, x, &lists.names, &w->last, &xe) < 0) {
+    if (expr_parse(w->r->a, x, &lists.names, &w->last, &xe) < 0) {
         expr_failed(w->r, w->r->d, w->node, "expression", offset, x.n, &xe);
         w->failed = true;
+    } else {
+        record(w->r, w->node, offset, w->last);
     }
     return 0;
 }
@@ -264,8 +273,10 @@ void scalar_condition(struct reader *r, const struct scalar *s, unsigned names) 
     struct expr_error xe = {0};
     struct expr *parsed;
     list_names(names, &lists);
-    if (expr_parse(&r->scratch, x, &lists.names, &parsed, &xe) < 0)
+    if (expr_parse(r->a, x, &lists.names, &parsed, &xe) < 0)
         expr_failed(r, &r->conditions, s->node, "condition", (size_t)(x.p - s->s.p), x.n, &xe);
+    else
+        record(r, s->node, (size_t)(x.p - s->s.p), parsed);
 }
 
 struct text scalar_text(const struct scalar *s) {
