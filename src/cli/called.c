@@ -43,7 +43,7 @@ static const struct called_file *known(const struct called *c, const char *name)
 }
 
 /* The repository that a file lies in, going by its path: what stands before .github. */
-static char *repository_of(const struct called *c, const char *file) {
+char *called_repository(const struct called *c, const char *file) {
     const struct called_file *f = known(c, file);
     if (f)
         return xstrdup(f->dir);
@@ -75,7 +75,7 @@ static const struct plan *read_called(struct called *c, struct called_file *f, c
 
 static const struct plan *load_local(struct called *c, const struct plan *from,
                                      const struct text *uses, struct diags *d) {
-    _cleanup_free_ char *dir = repository_of(c, from->file);
+    _cleanup_free_ char *dir = called_repository(c, from->file);
     _cleanup_free_ char *in_repo = path_join(dir, uses->s + 2), *from_dir = path_dir(from->file);
     _cleanup_free_ char *beside = path_join(from_dir, path_base(uses->s));
     char *const places[] = {in_repo, beside};

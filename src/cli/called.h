@@ -19,3 +19,5 @@ struct called {
 void called_done(struct called *c);
 int called_option(struct called *c, const char *arg, struct err *e); /* checks and adds one */
 const struct plan *called_load(void *arg, const struct plan *from, const struct text *uses, struct diags *d);
+/* The repository that a file lies in, going by its path. malloc. */
+char *called_repository(const struct called *c, const char *file);

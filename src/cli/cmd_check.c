@@ -1,6 +1,7 @@
 /* slipway check: every error of the files in one pass, for a person or as JSON, SARIF or workflow
  * commands. The JSON and the exit codes are part of the interface (docs/check.md). */
 #include "cli/called.h"
+#include "cli/check_lint.h"
 #include "cli/commands.h"
 #include "cli/opts.h"
 #include "cli/pins.h"
@@ -42,7 +43,8 @@ static int set_limit(struct github_limits *lim, const char *arg, struct err *e) 
                     "max-nested-reusable-workflows-depth=N");
 }
 
-static int check_file(struct checked *c, struct called *called, struct pins *pins, struct err *e) {
+static int check_file(struct checked *c, struct check_lint *lint, struct pins *pins, struct err *e) {
+    struct called *called = lint->called;
     int r = pipeline_text(c->file, &c->text, e);
     if (r < 0)
         return r;
@@ -55,6 +57,8 @@ static int check_file(struct checked *c, struct called *called, struct pins *pin
             github_check_calls(p, &called->lim, called_load, called, &c->diags);
             pins_plan(pins, p, &c->diags);
         }
+        if (p)
+            check_lint(lint, p, &c->diags);
     }
     return 0;
 }
@@ -276,7 +280,8 @@ static int parse_format(const char *s) {
     return -1;
 }
 
-static int check_all(const struct strv *names, int format, struct called *called, struct pins *pins) {
+static int check_all(const struct strv *names, int format, struct check_lint *lint,
+                     struct pins *pins, bool strict) {
     struct result res = {0};
     struct err e = {0};
     int r = 0;
@@ -285,7 +290,7 @@ static int check_all(const struct strv *names, int format, struct called *called
     size_t n = res.n;
     for (size_t i = 0; i < n && r >= 0; i++) {
         struct checked one = {.file = res.files[i].file};
-        r = check_file(&one, called, pins, &e);
+        r = check_file(&one, lint, pins, &e);
         take_diags(&res, &one);
         res.files[i].text = one.text;
         diags_done(&one.diags);
@@ -308,18 +313,23 @@ static int check_all(const struct strv *names, int format, struct called *called
     result_done(&res);
     if (r < 0)
         return cli_fail(&e);
-    return res.errors ? 1 : 0;
+    return res.errors || (strict && res.warnings) ? 1 : 0;
 }
 
 int cmd_check(int argc, char **argv);
 int cmd_check(int argc, char **argv) {
-    const char *format = "text", *policy = NULL;
+    const char *format = "text", *policy = NULL, *explain = NULL;
+    bool strict = false;
     _cleanup_strv_ struct strv limits = {0}, files = {0}, repositories = {0};
     _cleanup_(called_done) struct called called = {0};
     _cleanup_(pins_done) struct pins pins = {0};
+    _cleanup_(check_lint_done) struct check_lint lint = {.called = &called, .pins = &pins};
     const char *mirror = NULL;
     bool update = false, fetch = false, offline = false;
     const struct opt items[] = {
+        {0, "actions-mirror", OPT_STR, &mirror, "DIR|URL",
+         "OWNER/REPO.git repositories of actions and workflows"},
+        {0, "explain", OPT_STR, &explain, "CODE", "what a finding means; \"all\" lists the codes"},
         {'f', "format", OPT_STR, &format, "FORM",
          "text, json, sarif, or github (workflow commands)"},
         {0, "limit", OPT_LIST, &limits, "NAME=N",
@@ -327,12 +337,12 @@ int cmd_check(int argc, char **argv) {
          "max-result-size,\nmax-job-limit, max-nested-reusable-workflows-depth"},
         {0, "local-repository", OPT_LIST, &repositories, "REPO=DIR",
          "OWNER/REPO@REF=DIR: a folder instead of that repository"},
-        {0, "actions-mirror", OPT_STR, &mirror, "DIR|URL",
-         "OWNER/REPO.git repositories of actions and workflows"},
         {0, "fetch", OPT_FLAG, &fetch, NULL, "actions and workflows that are not at hand are fetched"},
         {0, "offline", OPT_FLAG, &offline, NULL, "nothing is fetched, for the lock file either"},
         {0, "update-lock", OPT_FLAG, &update, NULL,
          "write .slipway.lock: the commit of each `uses`"},
+        {0, "no-audit", OPT_FLAG, &lint.no_audit, NULL, "leave out what concerns security"},
+        {0, "strict", OPT_FLAG, &strict, NULL, "end with 1 for warnings too"},
         {0, "permissions-policy", OPT_STR, &policy, "POLICY",
          "the repository's default token: limited-read or write"},
     };
@@ -347,6 +357,8 @@ int cmd_check(int argc, char **argv) {
     int n, r = opts_begin(&o, argc, argv, &n);
     if (r >= 0)
         return r;
+    if (explain)
+        return check_explain(explain);
     struct err e = {0};
     int form = parse_format(format);
     if (form < 0) {
@@ -367,8 +379,15 @@ int cmd_check(int argc, char **argv) {
     }
     if (pipeline_files(n, argv + 1, &files, &e) < 0)
         return cli_fail(&e);
-    if (pins_begin(&pins, mirror, &called.repositories, update, fetch, offline, &e) < 0)
+    struct diags d = {0};
+    r = pins_begin(&pins, mirror, &called.repositories, update, fetch, offline, &d, &e);
+    if (r >= 0)
+        check_lint_init(&lint, &pins.file, &d);
+    cli_diags(&d, NULL, 0);
+    bool bad = d.errors > 0;
+    diags_done(&d);
+    if (r < 0)
         return cli_fail(&e);
     called.remote = pins.active ? &pins.conf : NULL;
-    return check_all(&files, form, &called, &pins);
+    return bad ? 2 : check_all(&files, form, &lint, &pins, strict);
 }

@@ -35,6 +35,8 @@ static const struct key keys[] = {
     {"deploy.allow", T_LIST, AT(deploy_allow), true},
     {"deploy.actions", T_LIST, AT(deploy_actions), false},
     {"deploy.commands", T_LIST, AT(deploy_commands), false},
+    {"check.labels", T_LIST, AT(check_labels), false},
+    {"check.ignore", T_MAP, AT(check_ignore), false},
     {"log-max", T_SIZE, AT(log_max), false},
 };
 
@@ -205,7 +207,8 @@ int config_load(struct config *ret, const char *repo_dir, struct diags *d) {
 
 void config_done(struct config *c) {
     struct strv *lists[] = {&c->platforms, &c->runner_images, &c->mirrors, &c->insecure, &c->allow_push, &c->env, &c->vars,
-                            &c->deploy_allow, &c->deploy_actions, &c->deploy_commands};
+                            &c->deploy_allow, &c->deploy_actions, &c->deploy_commands,
+                            &c->check_labels, &c->check_ignore};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
     free(c->pull);

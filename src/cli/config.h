@@ -19,6 +19,7 @@
  *   actions: {mirror: DIR | URL}              source/remote.h; DIR relative to the repository
  *   node: {source: URL | npm | PATH}          the node of JavaScript actions: run/nodefetch.h
  *   deploy: {allow: [GLOB], actions: [OWNER/REPO], commands: [NAME WORD]}   what is held back (allow: user only)
+ *   check: {labels: [LABEL], ignore: {CODE: REASON, "GLOB CODE": REASON}}
  *   log-max: SIZE                             stored output of a job */
 #include "core/err.h"
 #include "core/str.h"
@@ -28,6 +29,7 @@ struct config {
     struct strv platforms, runner_images;  /* "LABEL=…" */
     struct strv mirrors;                   /* "REGISTRY=…" */
     struct strv insecure, allow_push;
+    struct strv check_labels, check_ignore; /* of own runners; "[GLOB ]CODE=REASON" */
     struct strv env, vars;                 /* "K=V" */
     bool standins_never, offline, no_host_env;
     int64_t parallel;

@@ -2,20 +2,35 @@
 
 #include "core/fs.h"
 #include "pipeline/github/action.h"
-#include "source/git.h"
+
+#include <sys/stat.h>
 
 #define MAX_DEPTH 10
 
-int pins_begin(struct pins *p, const char *mirror, const struct strv *local, bool update, bool fetch, bool offline, struct err *e) {
-    struct git_info g = {0};
-    struct diags d = {0};
-    int r = git_info_read(".", &g, e);
-    if (r < 0)
-        return r;
-    p->dir = xstrdup(g.worktree ? g.worktree : ".");
-    git_info_done(&g);
-    r = config_load(&p->file, p->dir, &d);
-    diags_done(&d); /* a run tells them; what was readable counts */
+/* The folder upwards that has the lock file, the configuration or git's; git itself is not asked, a
+ * check takes less time than it does. */
+static char *find_repository(void) {
+    static const char *const marks[] = {LOCK_FILE, ".slipway.yml", ".git"};
+    _cleanup_buf_ struct buf up = BUF_SMALL;
+    for (unsigned level = 0; level < 64; level++) {
+        struct stat here, root;
+        for (size_t i = 0; i < ELEMENTS(marks); i++) {
+            _cleanup_free_ char *path = xasprintf("%s%s", buf_str(&up), marks[i]);
+            if (fs_exists(AT_FDCWD, path))
+                return xstrdup(up.n ? buf_str(&up) : ".");
+        }
+        if (stat(up.n ? buf_str(&up) : ".", &here) < 0 || stat("/", &root) < 0 ||
+            (here.st_ino == root.st_ino && here.st_dev == root.st_dev))
+            break;
+        buf_adds(&up, "../");
+    }
+    return xstrdup(".");
+}
+
+int pins_begin(struct pins *p, const char *mirror, const struct strv *local, bool update, bool fetch, bool offline,
+               struct diags *d, struct err *e) {
+    p->dir = find_repository();
+    int r = config_load(&p->file, p->dir, d);
     const char *m = mirror ? mirror : p->file.actions_mirror;
     if (m && *m && !strstr(m, "://"))
         p->mirror = mirror ? realpath(m, NULL) : path_join(p->dir, m);
@@ -125,7 +140,7 @@ static void one(struct pins *p, const struct plan_step *s, unsigned depth, struc
         if (a && a->kind == ACTION_COMPOSITE && depth < MAX_DEPTH)
             steps(p, a->steps, a->n_steps, depth + 1, d);
     }
-    if (a)
+    if (a && depth) /* the linter looks at a workflow's own steps */
         check_inputs(a, s, d);
 }
 
@@ -146,6 +161,10 @@ void pins_plan(struct pins *p, const struct plan *plan, struct diags *d) {
             map_sets(&p->seen, j->call->uses.s, NULL);
         }
     }
+}
+
+const struct github_action *pins_action(const struct pins *p, const char *uses) {
+    return p->active ? map_get(&p->seen, sv_from(uses)) : NULL;
 }
 
 int pins_end(struct pins *p, FILE *out, struct err *e) {

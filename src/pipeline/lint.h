@@ -5,16 +5,17 @@
 #include "pipeline/plan.h"
 
 /* What is known of an action: its inputs and outputs. */
-struct action_input {
+struct known_input {
     const char *name, *deprecated; /* its message, or NULL */
     bool required, has_default;
 };
 struct action_meta {
-    const struct action_input *inputs;
+    const struct known_input *inputs;
     size_t n_inputs;
     const char *const *outputs;
     size_t n_outputs;
     bool any_outputs; /* not all are known */
+    bool docker;      /* takes args and entrypoint */
     const char *problem; /* why it cannot be used, or NULL */
 };
 struct lint_options {

@@ -120,3 +120,35 @@ def test_eval_usage(tmp_path):
     sl("eval", "1", "2", code=2)
     sl("eval", "--context", tmp_path / "none", "1", code=2)
     sl("eval", "--context", "-", "1", input="[]", code=2)
+
+
+def test_findings_beyond_github(repo):
+    f = repo / ".github/workflows/a.yml"
+    f.write_text(GOOD + "      - run: echo ${{ github.head_ref }} ${{ steps.x.outputs.y }}\n")
+    r = sl("check", ".github/workflows/a.yml", cwd=repo, code=0)
+    assert "[template-injection]" in r.stdout and "[unknown-step]" in r.stdout and "2 warnings" in r.stdout
+    sl("check", "--strict", ".github/workflows/a.yml", cwd=repo, code=1)
+    out = json.loads(sl("check", "--no-audit", "--format", "json", ".github/workflows/a.yml", cwd=repo, code=0).stdout)
+    assert [w["code"] for w in out["files"][0]["warnings"]] == ["unknown-step"] and not out["files"][0]["errors"]
+    (repo / ".slipway.yml").write_text("check:\n  ignore:\n    'a.yml unknown-step': a test\n    template-injection: ''\n")
+    r = sl("check", ".github/workflows/a.yml", cwd=repo, code=0)
+    assert "[unknown-step]" not in r.stdout and "[template-injection]" in r.stdout
+    assert "template-injection has no reason" in r.stderr
+    assert "why:" in sl("check", "--explain", "template-injection", code=0).stdout
+    assert "unknown-step" in sl("check", "--explain", "all", code=0).stdout
+    sl("check", "--explain", "nope", code=2)
+
+
+def test_actions_of_the_repository(repo):
+    action = repo / "tools/act"
+    action.mkdir(parents=True)
+    (action / "action.yml").write_text(
+        "name: a\ndescription: d\ninputs:\n  who: {description: w, required: true}\noutputs:\n  o: {description: o, value: x}\n"
+        "runs:\n  using: composite\n  steps: [{run: x, shell: bash}]\n")
+    f = repo / ".github/workflows/a.yml"
+    f.write_text(GOOD + "      - {id: t, uses: ./tools/act, with: {what: 1}}\n      - run: echo ${{ steps.t.outputs.p }} ${{ steps.t.outputs.o }}\n")
+    out = json.loads(sl("check", "--format", "json", ".github/workflows/a.yml", cwd=repo, code=0).stdout)
+    assert [w["code"] for w in out["files"][0]["warnings"]] == ["missing-action-input", "unknown-action-input", "unknown-output"]
+    (action / "action.yml").write_text("name: [\n")
+    out = json.loads(sl("check", "--format", "json", ".github/workflows/a.yml", cwd=repo, code=0).stdout)
+    assert out["files"][0]["warnings"][0]["code"] == "bad-action"

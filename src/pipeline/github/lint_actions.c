@@ -1,5 +1,6 @@
 /* What the best known actions take and give, for when they are not at hand: the names of all
- * versions together, so that nothing right is called wrong; `!` marks what the newest needs. Also
+ * versions together, so that nothing right is called wrong; `!` marks what the newest needs, `~` what
+ * is deprecated, `*` stands for outputs of the user's choice. Also
  * the reader of an action.yml, for those that are at hand. */
 #include "pipeline/github/lint_actions.h"
 
@@ -23,7 +24,7 @@ static const struct {
      "cache-hit node-version"},
     {"actions/setup-go",
      "go-version go-version-file check-latest token cache cache-dependency-path architecture "
-     "go-download-base-url",
+     "go-download-base-url stable version",
      "go-version cache-hit"},
     {"actions/setup-java",
      "java-version java-version-file distribution! java-package architecture jdkFile check-latest "
@@ -50,7 +51,11 @@ static const struct {
     {"actions/github-script",
      "script! github-token debug user-agent previews result-encoding retries retry-exempt-status-codes "
      "base-url",
-     "result"},
+     "*"},
+    {"pypa/gh-action-pypi-publish",
+     "user password repository-url packages-dir verify-metadata skip-existing verbose print-hash "
+     "attestations repository_url~ packages_dir~ verify_metadata~ skip_existing~ print_hash~",
+     ""},
     {"docker/build-push-action",
      "add-hosts allow attests annotations build-args build-contexts builder cache-from cache-to call "
      "cgroup-parent context file labels load network no-cache no-cache-filters outputs platforms "
@@ -85,17 +90,20 @@ static void fill_known(void) {
     for (size_t i = 0; i < ELEMENTS(known); i++) {
         const char **inputs, **outputs;
         size_t n = split(&names, known[i].inputs, &inputs);
-        struct action_input *in = ARENA_ARRAY(&names, struct action_input, n);
+        struct known_input *in = ARENA_ARRAY(&names, struct known_input, n);
         for (size_t k = 0; k < n; k++) {
-            char *bang = strchr(inputs[k], '!');
-            if (bang)
-                *bang = 0;
-            in[k] = (struct action_input){.name = inputs[k], .required = bang != NULL};
+            char *mark = strpbrk(inputs[k], "!~"), what = mark ? *mark : 0;
+            if (mark)
+                *mark = 0;
+            in[k] = (struct known_input){.name = inputs[k],
+                                         .required = what == '!',
+                                         .deprecated = what == '~' ? "write it with dashes" : NULL};
         }
         metas[i].inputs = in;
         metas[i].n_inputs = n;
         metas[i].n_outputs = split(&names, known[i].outputs, &outputs);
         metas[i].outputs = outputs;
+        metas[i].any_outputs = streq(known[i].outputs, "*");
     }
 }
 
@@ -112,48 +120,42 @@ const struct action_meta *lint_known_action(const char *uses) {
 
 /* --- action.yml ----------------------------------------------------------------------------------- */
 
-static const char *scalar(const struct yaml_node *n) {
-    return n && n->kind == YAML_SCALAR ? n->text.p : NULL;
+const struct action_meta *action_meta_of(struct arena *a, const struct github_action *action) {
+    struct action_meta *m = ARENA_NEW(a, struct action_meta);
+    struct known_input *in = ARENA_ARRAY(a, struct known_input, action->n_inputs);
+    for (size_t i = 0; i < action->n_inputs; i++) {
+        const struct action_input *from = &action->inputs[i];
+        in[i] = (struct known_input){
+            .name = arena_strdup(a, from->name),
+            .deprecated = from->deprecation ? arena_strdup(a, from->deprecation) : NULL,
+            .required = from->required.s && streq(from->required.s, "true"),
+            .has_default = from->dflt.s != NULL};
+    }
+    const char **out = ARENA_ARRAY(a, const char *, action->n_outputs);
+    for (size_t i = 0; i < action->n_outputs; i++)
+        out[i] = arena_strdup(a, action->outputs[i].key.s);
+    *m = (struct action_meta){.inputs = in, .n_inputs = action->n_inputs, .outputs = out,
+                              .n_outputs = action->n_outputs,
+                              .docker = action->kind == ACTION_DOCKER,
+                              /* a program may set outputs that it does not declare */
+                              .any_outputs = action->kind != ACTION_COMPOSITE};
+    return m;
 }
 
 const struct action_meta *action_meta_read(struct arena *a, const char *file, struct sv text) {
-    struct action_meta *m = ARENA_NEW(a, struct action_meta);
-    struct yaml_node *root = NULL;
+    struct github_action *action = NULL;
     struct diags d = {0};
-    if (yaml_parse(a, file, text, NULL, &root, &d) < 0 || !root || root->kind != YAML_MAP)
-        m->problem = arena_printf(a, "%s: %s", file, d.n ? d.items[0].msg : "it is no mapping");
+    const struct action_meta *m;
+    if (github_action_read(file, text, &action, &d) >= 0) {
+        m = action_meta_of(a, action);
+    } else {
+        struct action_meta *bad = ARENA_NEW(a, struct action_meta);
+        const struct diag *x = d.n ? &d.items[0] : NULL;
+        bad->problem = x ? arena_printf(a, "%s:%u: %s", file, x->at.line, x->msg)
+                         : arena_printf(a, "%s cannot be read", file);
+        m = bad;
+    }
     diags_done(&d);
-    if (m->problem)
-        return m;
-    const struct yaml_node *in = yaml_get(root, "inputs"), *out = yaml_get(root, "outputs"),
-                           *runs = yaml_get(root, "runs");
-    if (!runs || !scalar(yaml_get(runs, "using")))
-        m->problem = arena_printf(a, "%s: `runs.using` is missing", file);
-    if (in && in->kind == YAML_MAP) {
-        struct action_input *list = ARENA_ARRAY(a, struct action_input, in->n);
-        for (size_t i = 0; i < in->n; i++) {
-            const struct yaml_node *v = in->items[i];
-            if (in->keys[i]->kind != YAML_SCALAR)
-                continue;
-            bool map = v->kind == YAML_MAP;
-            const char *required = map ? scalar(yaml_get(v, "required")) : NULL;
-            list[m->n_inputs++] = (struct action_input){
-                .name = in->keys[i]->text.p,
-                .required = required && streq(required, "true"),
-                .has_default = map && yaml_get(v, "default"),
-                .deprecated = map ? scalar(yaml_get(v, "deprecationMessage")) : NULL};
-        }
-        m->inputs = list;
-    }
-    if (out && out->kind == YAML_MAP) {
-        const char **list = ARENA_ARRAY(a, const char *, out->n);
-        for (size_t i = 0; i < out->n; i++)
-            if (out->keys[i]->kind == YAML_SCALAR)
-                list[m->n_outputs++] = out->keys[i]->text.p;
-        m->outputs = list;
-    }
-    /* A program may set outputs that it does not declare; a composite action cannot. */
-    const char *using = runs ? scalar(yaml_get(runs, "using")) : NULL;
-    m->any_outputs = !using || !streq(using, "composite");
+    github_action_free(action);
     return m;
 }

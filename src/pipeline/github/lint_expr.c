@@ -310,7 +310,9 @@ static const struct ty *index_type(struct infer *in, const struct expr_node *n) 
         return of->filtered ? &ty_any : of->elem;
     }
     if (of->kind == TY_OBJECT) {
-        if (t->kind != TY_ANY && t->kind != TY_STRING)
+        /* job.services.db.ports[5432] is how it is written */
+        bool ports = sv_ends(node_text(in->e->x, n->kids[0]), ".ports");
+        if (t->kind != TY_ANY && t->kind != TY_STRING && !(ports && t->kind == TY_NUMBER))
             WARN(in, by, "index-type", "a property is named by a string, not by a %s", ty_name(t));
         return of->elem && !of->n ? of->elem : &ty_any;
     }
@@ -477,8 +479,10 @@ static const struct ty *logical(struct infer *in, const struct expr_node *n) {
         bool last = i + 1 == n->n;
         if (!last && n->kind == NODE_AND && composite(t))
             continue; /* always true */
-        if (!last && n->kind == NODE_OR && n->kids[i]->kind == NODE_AND) { /* x && a || b */
-            const struct expr_node *and = n->kids[i];
+        const struct expr_node *and = n->kids[i];
+        while (and->kind == NODE_GROUP)
+            and = and->kids[0];
+        if (!last && n->kind == NODE_OR && and->kind == NODE_AND) { /* x && a || b */
             struct diags none = {0}, *told = in->l->d;
             in->l->d = &none; /* it was looked at already */
             t = infer(in, and->kids[and->n - 1]);
@@ -565,15 +569,30 @@ static const char *const texts[] = {"run", "name", "run-name", "shell", "working
                                     NULL};
 
 static bool alone(const struct plan_expr *e) {
-    struct sv t = e->node->text;
-    ssize_t close = sv_find(sv_sub(t, e->offset, t.n), SV("}}"));
-    return sv_starts(t, "${{") && close >= 0 && e->offset + (size_t)close + 2 == t.n &&
-           sv_find(sv_sub(t, 3, t.n), SV("${{")) < 0;
+    struct sv t = e->node->text, before = sv_trim(sv_sub(t, 0, e->offset)),
+              after = sv_sub(t, e->offset + e->x->text.n, t.n);
+    size_t blanks = 0;
+    while (blanks < after.n && strchr(" \t\r\n", after.p[blanks]))
+        blanks++;
+    return sv_eqs(before, "${{") && *t.p == '$' && sv_eqs(sv_sub(after, blanks, after.n), "}}");
+}
+
+/* The default of an input has the input's type. */
+static void check_default(struct infer *in, const struct ty *t) {
+    const struct plan_trigger *on = plan_trigger_find(in->l->p, "workflow_call");
+    for (size_t i = 0; on && in->e->name && i < on->n_inputs; i++) {
+        const struct ty *want = input_type(&on->inputs[i]);
+        if (streq(on->inputs[i].name, in->e->name) && want->kind != TY_STRING && t->kind != want->kind)
+            WARN(in, in->e->x->root, "value-type", "input \"%s\" is a %s, and this is a %s",
+                 in->e->name, ty_name(want), ty_name(t));
+    }
 }
 
 static void check_place(struct infer *in, const struct ty *t) {
     const struct plan_expr *e = in->e;
     const struct expr_node *root = e->x->root;
+    if (!e->key)
+        return;
     if (!alone(e)) {
         if (composite(t) || t->kind == TY_NULL)
             WARN(in, root, "object-in-text", "an %s put into a text is written as \"%s\"",
@@ -583,6 +602,10 @@ static void check_place(struct infer *in, const struct ty *t) {
     }
     if (t->kind == TY_ANY)
         return;
+    if (e->key && streq(e->key, "default") && !e->job) {
+        check_default(in, t);
+        return;
+    }
     for (size_t i = 0; e->key && i < ELEMENTS(wanted); i++) {
         if (!streq(wanted[i].key, e->key) || wanted[i].named != (e->name != NULL))
             continue;

@@ -5,6 +5,7 @@
 #include "pipeline/github/lint.h"
 #include "pipeline/github/read.h"
 
+#include <math.h>
 #include <sys/stat.h>
 
 enum { MAX_DISPATCH_INPUTS = 25, SHORTEST_CRON = 5 };
@@ -71,6 +72,17 @@ static void check_inputs(struct lint *l, const struct plan_trigger *t) {
                   t->n_inputs);
 }
 
+/* Lists without items: filters that let nothing pass, labels that no runner has. */
+static void check_lists(struct lint *l, const struct yaml_node *map) {
+    static const char *const lists[] = {"branches", "tags", "paths", "types", "workflows", "names",
+                                        "versions", "runs-on", "labels", "exclude", NULL};
+    for (size_t i = 0; map && map->kind == YAML_MAP && i < map->n; i++)
+        if (map->keys[i]->kind == YAML_SCALAR && map->items[i]->kind == YAML_SEQ &&
+            !map->items[i]->n && listed(lists, map->keys[i]->text.p))
+            lint_warn(l, map->items[i]->at, "empty-list", NULL, "`" SV_FMT "` is an empty list",
+                      SV_ARG(map->keys[i]->text));
+}
+
 static void check_events(struct lint *l) {
     const struct yaml_node *on = l->p->root ? yaml_get(l->p->root, "on") : NULL;
     for (size_t i = 0; i < l->p->n_triggers; i++) {
@@ -83,6 +95,11 @@ static void check_events(struct lint *l) {
             check_patterns(l, event, refs[k], true);
         check_patterns(l, event, "paths", false);
         check_patterns(l, event, "paths-ignore", false);
+        check_patterns(l, event, "names", false);
+        check_patterns(l, event, "versions", false);
+        check_lists(l, event);
+        if (streq(t->event, "schedule") && !t->n_cron)
+            lint_warn(l, t->at, "empty-list", NULL, "schedule has no times: it never runs");
         for (size_t k = 0; k < t->n_cron; k++)
             check_cron(l, &t->cron[k]);
         check_inputs(l, t);
@@ -307,6 +324,16 @@ static void check_images(struct lint *l, const struct text *t) {
         lint_warn(l, t->at, "docker-tag", NULL, "the tag of \"%s\" is empty", t->s);
 }
 
+static void check_number(struct lint *l, const struct text *t, const char *key, double least,
+                         bool whole) {
+    if (!literal(t))
+        return;
+    double d = val_parse_number(sv_from(t->s));
+    if (d < least || (whole && d != floor(d)))
+        lint_warn(l, t->at, "number-range", NULL, "`%s` is %s", key,
+                  whole ? "a whole number from 1 on" : "a number above 0");
+}
+
 /* --- steps ---------------------------------------------------------------------------------------- */
 
 static void check_commands(struct lint *l, const struct plan_step *s) {
@@ -337,9 +364,8 @@ static const struct text_pair *find_with(const struct text_map *m, const char *n
     return NULL;
 }
 
-static bool docker_key(const struct plan_step *s, const char *name) {
-    return (startswith(s->uses.s, "docker://") || startswith(s->uses.s, "./")) &&
-           (strcasecmp(name, "args") == 0 || strcasecmp(name, "entrypoint") == 0);
+static bool docker_key(const struct action_meta *m, const char *name) {
+    return m->docker && (strcasecmp(name, "args") == 0 || strcasecmp(name, "entrypoint") == 0);
 }
 
 static void check_action(struct lint *l, const struct plan_step *s) {
@@ -352,10 +378,16 @@ static void check_action(struct lint *l, const struct plan_step *s) {
                {"actions/github-script", 7}, {"actions/stale", 9}, {"actions/labeler", 5},
                {"docker/login-action", 3}, {"docker/setup-buildx-action", 3},
                {"docker/setup-qemu-action", 3}, {"docker/metadata-action", 5},
-               {"docker/build-push-action", 5}, {"codecov/codecov-action", 4}};
+               {"docker/build-push-action", 5}, {"codecov/codecov-action", 4},
+               {"github/codeql-action", 3}, {"golangci/golangci-lint-action", 4},
+               {"softprops/action-gh-release", 2}, {"peaceiris/actions-gh-pages", 4},
+               {"actions/configure-pages", 4}, {"actions/deploy-pages", 4},
+               {"goreleaser/goreleaser-action", 5}, {"pnpm/action-setup", 3},
+               {"dorny/paths-filter", 3}, {"pre-commit/action", 3}};
     const char *version = strrchr(s->uses.s, '@');
     for (size_t i = 0; version && version[1] == 'v' && i < ELEMENTS(old); i++)
         if (uses_is(&s->uses, old[i].name) && version[2] >= '1' && version[2] <= '9' &&
+            !version[2 + strspn(version + 2, "0123456789.")] &&
             strtoul(version + 2, NULL, 10) < old[i].first_good)
             lint_warn(l, s->uses.at, "outdated-action", NULL,
                       "%s runs on a Node that GitHub no longer has: v%u and later do not", s->uses.s,
@@ -370,12 +402,12 @@ static void check_action(struct lint *l, const struct plan_step *s) {
     bool dynamic = false;
     for (size_t i = 0; i < s->with.n; i++) {
         const struct text_pair *w = &s->with.items[i];
-        const struct action_input *in = NULL;
+        const struct known_input *in = NULL;
         dynamic = dynamic || w->key.expr;
         for (size_t k = 0; k < m->n_inputs && !in; k++)
             if (strcasecmp(m->inputs[k].name, w->key.s) == 0)
                 in = &m->inputs[k];
-        if (!in && !w->key.expr && !docker_key(s, w->key.s)) {
+        if (!in && !w->key.expr && !docker_key(m, w->key.s)) {
             _cleanup_buf_ struct buf b = BUF_SMALL;
             for (size_t k = 0; k < m->n_inputs && k < 16; k++)
                 buf_addf(&b, "%s%s", k ? ", " : "", m->inputs[k].name);
@@ -403,6 +435,7 @@ static bool hex(const char *s, size_t n) {
 static void check_step(struct lint *l, const struct plan_job *j, const struct plan_step *s) {
     (void)j;
     check_env(l, &s->env);
+    check_number(l, &s->timeout_minutes, "timeout-minutes", 1e-9, false);
     check_commands(l, s);
     if (!literal(&s->uses))
         return;
@@ -419,6 +452,14 @@ static void check_step(struct lint *l, const struct plan_job *j, const struct pl
 
 static void check_job(struct lint *l, const struct plan_job *j) {
     enum os os = check_runner(l, j);
+    const struct yaml_node *jobs = yaml_get(l->p->root, "jobs"),
+                           *node = jobs ? yaml_get(jobs, j->id) : NULL,
+                           *runs_on = node ? yaml_get(node, "runs-on") : NULL;
+    check_lists(l, node);
+    check_lists(l, runs_on);
+    check_lists(l, j->matrix);
+    check_number(l, &j->timeout_minutes, "timeout-minutes", 1e-9, false);
+    check_number(l, &j->max_parallel, "max-parallel", 1, true);
     for (size_t i = 0; i < j->needs.n; i++)
         for (size_t k = 0; k < i; k++)
             if (strcasecmp(j->needs.items[i].s, j->needs.items[k].s) == 0)

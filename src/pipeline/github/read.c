@@ -286,7 +286,10 @@ static void read_pair(struct reader *r, struct mapping *m, const struct def *d, 
                    k->kind == YAML_MAP ? "mapping" : "sequence");
         return;
     }
+    const char *outer_key = r->key, *outer_name = r->name;
+    r->key = NULL; /* what stands in a key is a name, not a value */
     struct scalar key = scalar_read(r, k, names);
+    r->key = outer_key;
     if (key.kind == S_EXPR || key.kind == S_INSERT) {
         m->has_expr = true;
         if (!names) {
@@ -317,13 +320,15 @@ static void read_pair(struct reader *r, struct mapping *m, const struct def *d, 
     }
     struct target t = target_of(r, d, m, row, &key, v, slot, base);
     const struct plan_job *job = r->job;
-    const char *outer_key = r->key, *outer_name = r->name;
     if (d == &schema[D_JOBS])
         r->job = t.base;
-    if (row)
+    if (row) {
         r->key = row->key;
-    else
+        if (row->def != D_CALL_INPUT_DEFAULT) /* which knows its input by it */
+            r->name = NULL;
+    } else {
         r->name = key.s.p;
+    }
     read_value(r, v, row ? row->def : d->loose, names, &t.slot, t.base);
     r->job = job;
     r->key = outer_key;

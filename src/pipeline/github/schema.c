@@ -253,7 +253,7 @@ const struct def schema[D_COUNT] = {
         .props = PROPS({"inputs", D_DISPATCH_INPUTS, OPTIONAL, TO(ITEMS, plan_trigger, inputs)})},
     [D_DISPATCH_INPUTS] = {.types = T_NULL | T_MAP, .loose = D_DISPATCH_INPUT, .shape = &inputs},
     [D_DISPATCH_INPUT] = {
-        .types = T_MAP,
+        .types = T_NULL | T_MAP,
         .props = PROPS({"description", D_STRING, OPTIONAL, TO(STR, plan_input, description)},
                        {"type", D_DISPATCH_INPUT_TYPE, OPTIONAL, TO(TEXT, plan_input, type_text)},
                        {"required", D_BOOLEAN, OPTIONAL, TO(FLAG, plan_input, required)},
