@@ -223,9 +223,9 @@ def test_life_of_a_container(docker):
     docker("stop", "life", check=0)
     assert docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "life").stdout == "exited 5\n"
     docker("start", "life", check=0)
+    wait_for(lambda: docker("logs", "life").stdout == "one\ntwo\none\ntwo\n")
     docker("kill", "life", check=0)
     assert docker("wait", "life", check=0).stdout == "137\n"
-    assert docker("logs", "life").stdout == "one\ntwo\none\ntwo\n"
     docker("restart", "-t", "0", "life", check=0)
     docker("rename", "life", "lives", check=0)
     assert docker("rm", "-f", "lives", check=0).stdout == "lives\n"
