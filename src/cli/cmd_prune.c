@@ -10,6 +10,7 @@
 #include "image/registry.h"
 #include "store/acache.h"
 #include "store/artifact.h"
+#include "store/jobcache.h"
 
 #include <dirent.h>
 #include <sys/file.h>
@@ -112,11 +113,14 @@ static unsigned prune_runs(struct store *s, uint64_t keep, bool dry) {
 
 struct kept {
     struct acache_pruned caches;
+    struct jobcache_usage downloads;
     uint64_t artifacts, artifact_bytes;
 };
 /* Caches of actions nobody used for a week and artifacts whose time is over; --all: every cache. */
 static int prune_kept(struct store *s, bool all, uint64_t older_ns, bool dry, struct kept *ret, struct err *e) {
     int r = acache_prune(s, 0, older_ns, all, dry, &ret->caches);
+    if (r >= 0)
+        r = jobcache_prune(s, 0, older_ns, all, dry, &ret->downloads);
     if (r >= 0)
         r = artifact_expire(s, dry, &ret->artifacts, &ret->artifact_bytes);
     return r < 0 ? err_errno(e, r, "caches and artifacts") : 0;
@@ -127,7 +131,7 @@ int cmd_prune(int argc, char **argv) {
     const char *older = NULL;
     int64_t runs = 100;
     const struct opt items[] = {
-        {'a', "all", OPT_FLAG, &p.all, NULL, "the build cache, copies of folders and caches of actions too"},
+        {'a', "all", OPT_FLAG, &p.all, NULL, "the build cache, copies of folders, caches of actions and downloads of jobs too"},
         {0, "dry-run", OPT_FLAG, &p.dry_run, NULL, "only say what would go"},
         {0, "keep-storage", OPT_SIZE, &p.keep_bytes, "SIZE", "stop once the store is that small"},
         {0, "older", OPT_STR, &older, "AGE", "keep what was used in that time: 36h, 7d"},
@@ -168,10 +172,10 @@ int cmd_prune(int argc, char **argv) {
                 cache_forget_notes(c.store);
         }
         _cleanup_buf_ struct buf size = BUF_SMALL;
-        buf_add_size(&size, res.bytes + kept.caches.bytes + kept.artifact_bytes);
-        printf("%s %s: %llu blobs, %llu layers, %llu copies of folders, %llu caches, %llu artifacts, %u logs\n",
+        buf_add_size(&size, res.bytes + kept.caches.bytes + kept.downloads.bytes + kept.artifact_bytes);
+        printf("%s %s: %llu blobs, %llu layers, %llu copies of folders, %llu caches, %llu downloads, %llu artifacts, %u logs\n",
                p.dry_run ? "would free" : "freed", buf_str(&size), (unsigned long long)res.blobs,
-               (unsigned long long)res.snaps, (unsigned long long)res.trees, (unsigned long long)kept.caches.entries,
+               (unsigned long long)res.snaps, (unsigned long long)res.trees, (unsigned long long)kept.caches.entries, (unsigned long long)kept.downloads.files,
                (unsigned long long)kept.artifacts, logs);
     }
     cli_close(&c);
@@ -211,6 +215,7 @@ static int system_df(int argc, char **argv) {
     struct err e = {0};
     struct store_usage u = {0};
     struct sum caches = {0};
+    struct jobcache_usage down = {0};
     uint64_t images = 0, arts = 0, art_bytes = 0;
     int n, k = opts_begin(&o, argc, argv, &n);
     if (k >= 0)
@@ -220,7 +225,8 @@ static int system_df(int argc, char **argv) {
     int r = store_usage(c.store, &u, &e);
     if (r == 0 && (r = image_each_id(c.store, count_image, &images)) < 0)
         err_errno(&e, r, "read the records of images");
-    if (r == 0 && ((r = acache_each(c.store, NULL, sum_cache, &caches)) < 0 || (r = artifact_usage(c.store, &arts, &art_bytes)) < 0))
+    if (r == 0 && ((r = acache_each(c.store, NULL, sum_cache, &caches)) < 0 ||
+                   (r = artifact_usage(c.store, &arts, &art_bytes)) < 0 || (r = jobcache_usage(c.store, &down)) < 0))
         err_errno(&e, r, "caches and artifacts");
     if (r == 0 && json) {
         printf("{\"path\":");
@@ -229,12 +235,12 @@ static int system_df(int argc, char **argv) {
         printf("%s,\"images\":%llu,\"blobs\":{\"count\":%llu,\"bytes\":%llu},\"layers\":{\"count\":"
                "%llu,"
                "\"bytes\":%llu},\"trees\":{\"count\":%llu,\"bytes\":%llu},\"caches\":{\"count\":%llu,\"bytes\":%llu},"
-               "\"artifacts\":{\"count\":%llu,\"bytes\":%llu}}\n",
+               "\"downloads\":{\"count\":%llu,\"bytes\":%llu},\"artifacts\":{\"count\":%llu,\"bytes\":%llu}}\n",
                buf_str(&b), (unsigned long long)images, (unsigned long long)u.blobs,
                (unsigned long long)u.blob_bytes, (unsigned long long)u.snaps,
                (unsigned long long)u.snap_bytes, (unsigned long long)u.trees,
                (unsigned long long)u.tree_bytes, (unsigned long long)caches.n, (unsigned long long)caches.bytes,
-               (unsigned long long)arts, (unsigned long long)art_bytes);
+               (unsigned long long)down.files, (unsigned long long)down.bytes, (unsigned long long)arts, (unsigned long long)art_bytes);
     } else if (r == 0) {
         printf("%s: %llu images\n%-24s %8s  %10s\n", store_path(c.store),
                (unsigned long long)images, "", "COUNT", "SIZE");
@@ -242,6 +248,7 @@ static int system_df(int argc, char **argv) {
         df_line("layers (unpacked)", u.snaps, u.snap_bytes);
         df_line("copies of folders", u.trees, u.tree_bytes);
         df_line("caches of actions", caches.n, caches.bytes);
+        df_line("downloads of jobs", down.files, down.bytes);
         df_line("artifacts of runs", arts, art_bytes);
     }
     cli_close(&c);

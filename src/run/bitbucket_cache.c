@@ -4,15 +4,18 @@
  * their digest in its name. At most 1 GiB each. Docker's layers need none: the store keeps them. */
 #include "core/fs.h"
 #include "run/jobx.h"
+#include "store/jobcache.h"
 
 #define CACHE_MAX (1ull << 30)
 #define WEEK (7ll * 86400)
 
 static int folder(struct jobx *x, bool make) {
-    _cleanup_free_ char *path = xasprintf("%s/jobcache/%s-%08x/bitbucket", store_path(x->rq->store), x->run->repo_name,
-                                          ctx_id(x->run->repository));
+    _cleanup_free_ char *top = jobcache_path(x->rq->store, x->run->repo_name, ctx_id(x->run->repository)), *path = path_join(top, "bitbucket");
     if (make && fs_mkdirs(AT_FDCWD, path, 0700) < 0)
         return -errno;
+    _cleanup_close_ int dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir >= 0)
+        jobcache_used(dir);
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -142,4 +145,5 @@ void bitbucket_caches_save(struct jobx *x) {
     for (size_t i = 0; dir >= 0 && i < bb->n_caches; i++)
         if (bb->caches[i].path)
             save_one(x, dir, &bb->caches[i]);
+    (void)jobcache_prune(x->rq->store, 0, 0, false, false, NULL);
 }

@@ -1,6 +1,7 @@
 #include "run/dlcache.h"
 
 #include "core/fs.h"
+#include "store/jobcache.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -21,9 +22,7 @@ static const struct cache caches[] = {
 
 static char *target_of(struct jobx *x, const struct cache *c) { return c->path ? xstrdup(c->path) : path_join(x->home, c->home); }
 
-static char *folder_of(struct jobx *x) {
-    return xasprintf("%s/jobcache/%s-%08x", store_path(x->rq->store), x->run->repo_name, ctx_id(x->run->repository));
-}
+static char *folder_of(struct jobx *x) { return jobcache_path(x->rq->store, x->run->repo_name, ctx_id(x->run->repository)); }
 
 /* --- merging ------------------------------------------------------------------------------------- */
 
@@ -52,13 +51,20 @@ static void merge(int from, int to, unsigned depth) {
     closedir(d);
 }
 
+/* What is new in the box's caches, copied to $out. By time of the last write: that of the last change
+ * (ctime) moves when another job's snapshot links to the same files, and then everything would be new.
+ * apt gives its files the server's time: there the names that are kept already are passed over. */
 static const char collect[] =
-    "mark=$1; out=$2; shift 2\n"
+    "mark=$1; out=$2; apt=$3; have=$4; shift 4\n"
+    "if cd \"$apt\" 2>/dev/null; then for f in *.deb; do\n"
+    "  case \" $have \" in *\" $f \"*) continue;; esac\n"
+    "  [ ! -f \"$f\" ] || [ -h \"$f\" ] || { mkdir -p \"$out/apt\" && cp \"$f\" \"$out/apt\"; }\n"
+    "done; fi\n"
     "while [ $# -gt 1 ]; do n=$1; d=$2; shift 2\n"
     "  [ -d \"$d\" ] || continue\n"
-    "  [ -n \"$(find \"$d\" -type f -cnewer \"$mark\" ! -name lock -print -quit)\" ] || continue\n"
+    "  [ -n \"$(find \"$d\" -type f -newer \"$mark\" ! -name lock -print -quit)\" ] || continue\n"
     "  mkdir -p \"$out/$n\" && cd \"$d\" &&\n"
-    "  find . -type f -cnewer \"$mark\" ! -name lock ! -path './partial/*' ! -path './tmp/*' -print0 | xargs -0 -r cp --parents -t \"$out/$n\"\n"
+    "  find . -type f -newer \"$mark\" ! -name lock ! -path './tmp/*' -print0 | xargs -0 -r cp --parents -t \"$out/$n\"\n"
     "done\n"
     "[ ! -d \"$out\" ] || { chown -R 1001:1001 \"$out\"; chmod -R u+rwX,go+rX \"$out\"; }\n";
 
@@ -80,7 +86,20 @@ static bool nothing_new(struct jobx *x) {
     return true;
 }
 
+/* Names of the packages that are kept already. */
+static void names_of(const char *folder, const char *sub, struct buf *have) {
+    _cleanup_free_ char *path = path_join(folder, sub);
+    DIR *d = opendir(path);
+    for (struct dirent *en; d && (en = readdir(d));)
+        if (en->d_name[0] != '.')
+            buf_addf(have, "%s ", en->d_name);
+    if (d)
+        closedir(d);
+}
+
 static void keep(struct jobx *x, void *arg) {
+    _cleanup_free_ char *folder = folder_of(x);
+    _cleanup_buf_ struct buf have = BUF_MAX(100u << 10); /* one argument holds 128 KiB */
     _cleanup_free_ char *mark = xasprintf("%s/%s", x->temp, "_github_workflow/event.json"), *out = xasprintf("%s/_cache", x->temp);
     _cleanup_strv_ struct strv argv = {0};
     _cleanup_buf_ struct buf said = BUF_SMALL;
@@ -89,8 +108,12 @@ static void keep(struct jobx *x, void *arg) {
         return;
     if (nothing_new(x))
         return;
-    strv_extend(&argv, (const char *const[]){"/bin/sh", "-c", collect, "sh", mark, out, NULL});
+    names_of(folder, "apt", &have);
+    strv_extend(&argv, (const char *const[]){"/bin/sh", "-c", collect, "sh", mark, out, "/var/cache/apt/archives",
+                                             have.n ? buf_str(&have) : "", NULL});
     for (size_t i = 0; i < ELEMENTS(caches); i++) {
+        if (caches[i].path)
+            continue;
         strv_add(&argv, caches[i].name);
         strv_take(&argv, target_of(x, &caches[i]));
     }
@@ -99,13 +122,15 @@ static void keep(struct jobx *x, void *arg) {
     _cleanup_close_ int from = openat(x->temp_fd, "_cache", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (from < 0)
         return; /* nothing new */
-    _cleanup_free_ char *folder = folder_of(x);
     if (fs_mkdirs(AT_FDCWD, folder, 0755) < 0)
         return;
     _cleanup_close_ int to = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_close_ int lock = to < 0 ? -1 : lock_file(to, "lock", true, true);
-    if (lock >= 0)
-        merge(from, to, 0);
+    int lock = to < 0 ? -1 : lock_file(to, "lock", true, true);
+    if (lock < 0)
+        return;
+    merge(from, to, 0);
+    close(lock);
+    (void)jobcache_prune(x->rq->store, 0, 0, false, false, NULL);
 }
 
 /* --- mounting ------------------------------------------------------------------------------------ */
@@ -143,6 +168,7 @@ void dlcache_setup(struct jobx *x) {
     }
     _cleanup_close_ int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir >= 0) {
+        jobcache_used(dir);
         _cleanup_close_ int lock = lock_file(dir, "lock", false, true);
         for (size_t i = 0; i < ELEMENTS(caches); i++)
             mount_one(x, dir, folder, &caches[i]);
