@@ -411,27 +411,6 @@ static void stubs_remove(struct box *b) {
     }
 }
 
-/* Supervisors that have said BOX_DONE and still clean up. */
-static struct {
-    pthread_mutex_t lock;
-    pid_t *pids;
-    size_t n, cap;
-} ending = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static void ending_reap(pid_t another) {
-    pthread_mutex_lock(&ending.lock);
-    if (another > 0) {
-        GROW(ending.pids, ending.cap, ending.n + 1);
-        ending.pids[ending.n++] = another;
-    }
-    for (size_t i = 0; i < ending.n;)
-        if (waitpid(ending.pids[i], NULL, WNOHANG) != 0)
-            ending.pids[i] = ending.pids[--ending.n];
-        else
-            i++;
-    pthread_mutex_unlock(&ending.lock);
-}
-
 /* Until every process of the box is gone. */
 static void supervisor_end(struct box *b) {
     struct pollfd p = {.fd = b->sup, .events = POLLIN};
@@ -450,7 +429,7 @@ static void supervisor_end(struct box *b) {
         if (reply_recv(b->sup, &m, NULL, MSG_DONTWAIT) < 0 || m.kind == BOX_DONE)
             break;
     }
-    ending_reap(b->sup_pid);
+    proc_leave(b->sup_pid); /* it has said BOX_DONE and still cleans up */
 }
 
 void box_destroy(struct box *b) {

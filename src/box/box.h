@@ -115,6 +115,11 @@ int box_mkdirs(struct box *b, const char *path, mode_t mode, uint32_t uid, uint3
 int box_write_file(struct box *b, const char *path, struct sv data, mode_t mode, uint32_t uid,
                    uint32_t gid, struct err *e);
 int box_read_file(struct box *b, const char *path, struct buf *out, struct err *e);
+/* Which of these paths are there (links followed)? ret[i] = '1' or '0'; at most BOX_PROBE_MAX, one
+ * question for all. The init itself looks, so it is meant for the image's own files, before
+ * commands run or anything of others is mounted. */
+#define BOX_PROBE_MAX 480
+int box_probe(struct box *b, const char *const *paths, size_t n, char *ret, struct err *e);
 /* A tar stream of path out of / into the box, by a helper inside (docker cp). */
 int box_get_tar(struct box *b, const char *path, int out_fd, struct err *e);
 int box_put_tar(struct box *b, const char *path, int in_fd, struct err *e);

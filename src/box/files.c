@@ -39,6 +39,23 @@ int box_write_file(struct box *b, const char *path, struct sv data, mode_t mode,
     return r < 0 ? err_errno(e, r, "write %s in box %s", path, b->name) : 0;
 }
 
+int box_probe(struct box *b, const char *const *paths, size_t n, char *ret, struct err *e) {
+    struct box_req h = {.kind = BOX_PROBE};
+    struct box_rep m;
+    if (n > BOX_PROBE_MAX)
+        return err_set(e, ERR_INTERNAL, -E2BIG, "too many paths at once");
+    _cleanup_free_ const char **argv = xcalloc(n + 1, sizeof *argv);
+    memcpy(argv, paths, n * sizeof *argv);
+    _cleanup_close_ int sock = request_send(b->ctl, &h, argv, NULL, NULL, NULL, NULL, 0);
+    int r = sock < 0 ? sock : reply_recv(sock, &m, NULL, 0);
+    if (r >= 0 && (m.value < 0 || strlen(m.text) != n))
+        r = m.value < 0 ? m.value : -EBADMSG;
+    if (r < 0)
+        return err_errno(e, r, "look into box %s", b->name);
+    memcpy(ret, m.text, n);
+    return 0;
+}
+
 int box_read_file(struct box *b, const char *path, struct buf *out, struct err *e) {
     struct stat st;
     _cleanup_close_ int fd = box_open(b, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, e);

@@ -34,6 +34,7 @@ enum box_req_kind {
     BOX_WRITE,     /* fds: a memfd with the bytes. str1 = path, num = mode, uid, gid; atomic */
     BOX_SIGNAL,    /* num[0] = pid, num[1] = signal; BOX_F_GROUP: its session and descendants */
     BOX_KILLALL,   /* num[0] = signal */
+    BOX_PROBE,     /* argv = paths. text = a '1' for each that is there, else '0' */
     BOX_STATS,     /* text = memory, cpu ns, processes, received, sent */
 };
 enum box_req_flags {

@@ -6,6 +6,7 @@
 #include "core/loop.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -231,4 +232,24 @@ int proc_output(struct buf *out, struct err *e, const char *argv0, ...) {
         out->p[out->n] = 0;
     }
     return 0;
+}
+
+static struct {
+    pthread_mutex_t lock;
+    pid_t *pids;
+    size_t n, cap;
+} left = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void proc_leave(pid_t pid) {
+    pthread_mutex_lock(&left.lock);
+    if (pid > 0) {
+        GROW(left.pids, left.cap, left.n + 1);
+        left.pids[left.n++] = pid;
+    }
+    for (size_t i = 0; i < left.n;)
+        if (waitpid(left.pids[i], NULL, WNOHANG) != 0)
+            left.pids[i] = left.pids[--left.n];
+        else
+            i++;
+    pthread_mutex_unlock(&left.lock);
 }

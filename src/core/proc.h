@@ -34,5 +34,7 @@ int proc_run(const struct proc_spec *s, struct sv in, struct buf *out, struct bu
 int proc_output(struct buf *out, struct err *e, const char *argv0, ...) __attribute__((sentinel));
 /* Our own binary for re-execution: "/proc/self/exe" opened once, O_CLOEXEC. */
 const char *proc_self(void);
+/* A child that is going and that nobody waits for: it is reaped at some later call. */
+void proc_leave(pid_t pid);
 char *proc_find(const char *program); /* in PATH plus the sbin folders, malloc or NULL */
 int proc_pidfd(pid_t pid);

@@ -161,11 +161,8 @@ void dlcache_setup(struct jobx *x) {
     _cleanup_free_ char *folder = folder_of(x);
     if (x->rq->clean)
         return;
-    int fd = box_open(x->box, "/etc/apt/apt.conf.d", O_RDONLY | O_DIRECTORY, 0, NULL);
-    if (fd >= 0) {
-        close(fd);
+    if (x->has_apt)
         box_write_file(x->box, "/etc/apt/apt.conf.d/docker-clean", SV(conf), 0644, 0, 0, NULL);
-    }
     _cleanup_close_ int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir >= 0) {
         jobcache_used(dir);

@@ -92,33 +92,43 @@ static void link_name(struct jobx *x, const char *name) {
         jobx_note(x, LEVEL_WARNING, "the command %s cannot be held back: %s", name, strerror(errno));
 }
 
-static int dirs_of_image(struct jobx *x, int fd[2]) {
+/* Which of the rules' commands the place has: a '1' for each. */
+static int look(struct jobx *x, char *has, size_t n, struct err *e) {
     static const char *const dirs[] = {"/usr/bin", "/usr/local/bin"};
-    for (int i = 0; i < 2; i++)
-        fd[i] = x->host ? open(dirs[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : box_open(x->box, dirs[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, NULL);
-    return 0;
-}
-
-static bool there(const int fd[2], const char *name) {
-    struct stat st;
-    for (int i = 0; i < 2; i++)
-        if (fd[i] >= 0 && fstatat(fd[i], name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-            return true;
-    return false;
+    _cleanup_strv_ struct strv paths = {0};
+    char is[BOX_PROBE_MAX], name[64];
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < ELEMENTS(dirs); d++) {
+            name_of(held_commands[i].pattern, name);
+            strv_addf(&paths, "%s/%s", dirs[d], name);
+        }
+    if (x->host)
+        for (size_t i = 0; i < paths.n && i < sizeof is; i++)
+            is[i] = fs_exists(AT_FDCWD, paths.v[i]) ? '1' : '0';
+    int r = x->host ? 0 : box_probe(x->box, (const char *const *)paths.v, paths.n, is, e);
+    for (size_t i = 0; i < n && r >= 0; i++)
+        has[i] = is[2 * i] == '1' || is[2 * i + 1] == '1' ? '1' : '0';
+    return r;
 }
 
 static int write_folder(struct jobx *x, struct err *e) {
     _cleanup_buf_ struct buf rules = BUF_SMALL;
     struct sv script = sv_n(embed_held_command, (size_t)(embed_held_command_end - embed_held_command));
-    int fd[2] = {-1, -1}, r;
-    char name[64];
-    dirs_of_image(x, fd);
+    char name[64], has[BOX_PROBE_MAX / 2];
+    size_t n = 0;
+    while (held_commands[n].pattern)
+        n++;
+    if (n > sizeof has)
+        return err_set(e, ERR_INTERNAL, -E2BIG, "too many commands to hold back");
+    int r = look(x, has, n, e);
+    if (r < 0)
+        return r;
     for (const struct held_rule *h = held_commands; h->pattern; h++) {
         name_of(h->pattern, name);
         if (let(x->rq, name))
             continue;
         buf_addf(&rules, "%s\n", h->pattern);
-        if (h->what ? streq(h->what, "always") : there(fd, name))
+        if (h->what ? streq(h->what, "always") : has[h - held_commands] == '1')
             link_name(x, name);
     }
     for (size_t i = 0; i < x->rq->deploy_commands.n; i++) {
@@ -128,33 +138,27 @@ static int write_folder(struct jobx *x, struct err *e) {
         buf_addf(&rules, "%s\n", x->rq->deploy_commands.v[i]);
         link_name(x, name);
     }
-    fd_close(fd[0]);
-    fd_close(fd[1]);
     if ((r = fs_write(x->held_fd, ".command", script, 0755, false, e)) < 0 || (r = fs_write(x->held_fd, ".rules", buf_sv(&rules), 0644, false, e)) < 0)
         return r;
     return fchmodat(x->held_fd, ".command", 0755, 0) < 0 || fchmodat(x->held_fd, ".rules", 0644, 0) < 0 ? err_errno(e, -errno, "held commands") : 0;
 }
 
-int held_setup(struct jobx *x, struct err *e) {
+int held_prepare(struct jobx *x, struct err *e) {
     if (x->rq->allow_deploy)
         return 0;
     if ((mkdirat(x->scratch, "held", 0755) < 0 && errno != EEXIST) || fchmodat(x->scratch, "held", 0755, 0) < 0 ||
         (x->held_fd = openat(x->scratch, "held", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         return err_errno(e, -errno, "held");
-    int r = write_folder(x, e);
     /* The job's record: its steps write to it, whoever they are. */
-    _cleanup_close_ int rec = r < 0 ? -1 : openat(x->cmd_fd, "held", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (r >= 0 && (rec < 0 || fchmod(rec, 0666) < 0))
-        r = err_errno(e, -errno, "held");
-    if (r < 0)
-        return r;
-    if (x->host) {
-        x->held_dir = arena_printf(x->a, "%s/held", x->scratch_path);
-        return 0;
-    }
-    struct box_mount m = {.kind = BOX_BIND, .target = BOX_DIR, .source_fd = x->held_fd, .readonly = true, .nodev = true, .mode = 0755};
-    x->held_dir = BOX_DIR;
-    return box_mount(x->box, &m, e);
+    _cleanup_close_ int rec = openat(x->cmd_fd, "held", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (rec < 0 || fchmod(rec, 0666) < 0)
+        return err_errno(e, -errno, "held");
+    x->held_dir = x->host ? arena_printf(x->a, "%s/held", x->scratch_path) : BOX_DIR;
+    return 0;
+}
+
+int held_setup(struct jobx *x, struct err *e) {
+    return x->held_fd < 0 ? 0 : write_folder(x, e);
 }
 
 /* Does the script hold any of "word|word"? */

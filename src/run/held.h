@@ -14,7 +14,9 @@ extern const struct held_rule held_commands[]; /* "NAME", "NAME word|word …"; 
 const char *held_action(const struct run_request *rq, const char *uses);
 /* Is the step's action held back? Then it was told and the step is concluded. */
 bool step_held(struct jobx *x, struct step *s, struct ctx *c);
-/* The programs that stand in for commands; x->held_dir. After the box is made. */
+/* The programs that stand in for commands: their folder, which the box gets mounted at x->held_dir
+ * when it is made; then, when it can be looked into, what is in it. */
+int held_prepare(struct jobx *x, struct err *e);
 int held_setup(struct jobx *x, struct err *e);
 /* Before a script runs: those that it names. */
 void held_expect(struct jobx *x, struct sv script);

@@ -346,6 +346,8 @@ static int make_box(struct jobx *x, const char *ca, struct err *e) {
         bind(&ms, open_path(sock), "/run/docker.sock", false);
     if (ca)
         bind(&ms, open_path(ca), BOX_CA_BUNDLE, true);
+    if (x->held_fd >= 0)
+        bind(&ms, fcntl(x->held_fd, F_DUPFD_CLOEXEC, 3), x->held_dir, true);
     struct box_spec spec = {.name = x->leg->name, .layers = NULL, .hostname = "runner", .mounts = ms.m, .n_mounts = ms.n,
                             .net = x->net, .limits = {x->rq->limits.memory ? x->rq->limits.memory : memory_of(x), x->rq->limits.nano_cpus, x->rq->limits.pids, 0}};
     if (x->copts)
@@ -364,32 +366,45 @@ static int make_box(struct jobx *x, const char *ca, struct err *e) {
     return r;
 }
 
-static bool in_box(struct jobx *x, const char *path) {
-    int fd = box_open(x->box, path, O_RDONLY, 0, NULL);
-    fd_close(fd);
-    return fd >= 0;
+/* What the image has, asked at once. */
+static int look_around(struct jobx *x, bool *ret_docker, struct err *e) {
+    static const char *const paths[] = {"/usr/bin/docker", "/usr/local/bin/docker", "/bin/bash", "/usr/local/bin/bash",
+                                        "/etc/apt/apt.conf.d"};
+    char is[ELEMENTS(paths)];
+    int r = box_probe(x->box, paths, ELEMENTS(paths), is, e);
+    if (r < 0)
+        return r;
+    *ret_docker = is[0] == '1' || is[1] == '1';
+    x->has_bash = is[2] == '1' || is[3] == '1';
+    x->has_apt = is[4] == '1';
+    return 0;
 }
 
-extern const char embed_docker_client[], embed_docker_client_end[];
+extern const char embed_docker_client[], embed_docker_client_end[], embed_docker_client_id[];
 
-/* The embedded client as a file, once per run. */
+/* The embedded client as a file, which the store keeps: all jobs of all runs have the same. */
 static const char *client_file(struct jobx *x, struct err *e) {
     struct run *r = x->run;
     pthread_mutex_lock(&r->image_mu);
     if (!r->client) {
-        int dir = lease_scratch(r->lease, e);
-        _cleanup_free_ char *top = lease_scratch_path(r->lease);
+        _cleanup_free_ char *name = xasprintf("programs/docker-%s", embed_docker_client_id);
         struct sv text = sv_n(embed_docker_client, (size_t)(embed_docker_client_end - embed_docker_client));
-        if (dir >= 0 && fs_write(dir, "docker", text, 0755, false, e) >= 0 && fchmodat(dir, "docker", 0755, 0) >= 0)
-            r->client = path_join(top, "docker");
+        struct stat st;
+        int dir = store_dirfd(x->rq->store);
+        bool have = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size == text.n &&
+                    (st.st_mode & 07777) == 0755;
+        if (have ||
+            ((mkdirat(dir, "programs", 0755) == 0 || errno == EEXIST || err_errno(e, -errno, "programs") >= 0) &&
+             fs_write(dir, name, text, 0755, false, e) >= 0 && fchmodat(dir, name, 0755, 0) >= 0))
+            r->client = path_join(store_path(x->rq->store), name);
     }
     pthread_mutex_unlock(&r->image_mu);
     return r->client;
 }
 
 /* Our docker client, unless the image has one of its own. */
-static int mount_client(struct jobx *x, struct err *e) {
-    if (!x->engine || in_box(x, "/usr/bin/docker") || in_box(x, "/usr/local/bin/docker"))
+static int mount_client(struct jobx *x, bool has, struct err *e) {
+    if (!x->engine || has)
         return 0;
     const char *path = client_file(x, e);
     if (!path)
@@ -443,41 +458,69 @@ static void own_home(struct jobx *x) {
         (void)jobx_capture(x, argv, NULL, NULL, NULL);
 }
 
+struct net_start {
+    struct jobx *x;
+    struct err e;
+    int r;
+};
+static void *network(void *arg) {
+    struct net_start *n = arg;
+    struct net_options o = {.mode = NET_AUTO, .name = n->x->leg->name};
+    n->r = net_new(n->x->rq->store, n->x->lease, &o, &n->x->net, &n->e);
+    return NULL;
+}
+
+/* The network comes up while the image is looked for, or built. */
+static int image_and_network(struct jobx *x, struct err *e) {
+    struct net_start n = {.x = x};
+    pthread_t t;
+    bool beside = pthread_create(&t, NULL, network, &n) == 0;
+    if (!beside)
+        network(&n);
+    int r = job_image(x, e);
+    if (beside)
+        pthread_join(t, NULL);
+    if (r == 0 && n.r < 0) {
+        *e = n.e;
+        r = err_wrap(e, n.r, "the job's network");
+    }
+    return r;
+}
+
 int job_setup(struct jobx *x, struct err *e) {
     _cleanup_free_ char *bundle = x->rq->no_host_env ? NULL : host_ca_bundle();
     const char *ca = arena_strdup(x->a, bundle); /* the engine keeps the pointer */
-    struct net_options no = {.mode = NET_AUTO, .name = x->leg->name};
+    bool has_docker = false;
     int r;
     x->pulls = *x->rq->pulls;
     x->pulls.captured = captured_image;
     x->pulls.captured_arg = x;
     if ((r = scratch(x, e)) < 0 || (r = pipes(x, e)) < 0)
         return r;
-    if ((r = job_image(x, e)) != 0)
+    if ((r = x->host ? job_image(x, e) : image_and_network(x, e)) != 0)
         return r;
     if (x->host) {
         _cleanup_free_ char *bash = proc_find("bash");
         x->has_bash = bash != NULL;
-        if ((r = held_setup(x, e)) < 0)
+        if ((r = held_prepare(x, e)) < 0 || (r = held_setup(x, e)) < 0)
             return r;
         return (r = actions_prepare(x, e)) < 0 ? r : services_start(x, e);
     }
-    if ((r = net_new(x->rq->store, x->lease, &no, &x->net, e)) < 0)
-        return err_wrap(e, r, "the job's network");
     image_env(x, ca);
     if ((r = start_engine(x, ca, e)) < 0)
         return err_wrap(e, r, "the job's docker engine");
     user_of(x, e);
+    if ((r = held_prepare(x, e)) < 0)
+        return r;
     if ((r = make_box(x, ca, e)) < 0)
         return err_wrap(e, r, "the job's container");
     user_of_mapped(x);
-    if ((r = held_setup(x, e)) < 0)
+    if ((r = look_around(x, &has_docker, e)) < 0 || (r = held_setup(x, e)) < 0)
         return r;
-    if ((r = mount_client(x, e)) < 0)
+    if ((r = mount_client(x, has_docker, e)) < 0)
         return err_wrap(e, r, "the docker client");
     if ((r = volumes_mount(x, false, e)) < 0)
         return r;
-    x->has_bash = in_box(x, "/bin/bash") || in_box(x, "/usr/local/bin/bash");
     own_home(x);
     dlcache_setup(x);
     if ((r = actions_prepare(x, e)) < 0 || (r = services_start(x, e)) < 0)

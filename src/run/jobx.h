@@ -89,7 +89,7 @@ struct jobx {
     bool container, bitbucket;
     bool mapped;                /* -P: an image that need not have our user */
     bool cache_mounted; /* a download cache of an earlier run */
-    bool has_bash;
+    bool has_bash, has_apt;
 
     /* Paths inside the box. */
     const char *temp, *workspace, *home, *tool_cache, *work;

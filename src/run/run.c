@@ -330,6 +330,13 @@ static void conclude(struct run *r, struct run_result *res) {
     }
 }
 
+/* The store's namespaces are made while the first job is being thought about. */
+static void *warm(void *arg) {
+    struct keeper *k;
+    (void)store_keeper(arg, &k, NULL); /* whoever needs it gets the error */
+    return NULL;
+}
+
 int run_execute(struct run *r, struct run_result *ret, struct err *e) {
     int x;
     struct run_result res = {0};
@@ -348,9 +355,13 @@ int run_execute(struct run *r, struct run_result *ret, struct err *e) {
     }
     if ((x = pthread_create(&r->loop_thread, NULL, loop_main, r->loop)))
         return err_errno(e, -x, "thread");
+    pthread_t keeper;
+    bool warming = rq->store && pthread_create(&keeper, NULL, warm, rq->store) == 0;
     const char *title = r->n_top ? r->flows[0]->title : "";
     events_emit(rq->events, &(struct event){.kind = EV_RUN_START, .run = r->id, .text = sv_from(title)});
     sched_run(r);
+    if (warming)
+        pthread_join(keeper, NULL);
     loop_post(r->loop, loop_end, NULL);
     pthread_join(r->loop_thread, NULL);
     conclude(r, &res);

@@ -8,6 +8,8 @@
 #include "core/map.h"
 #include "core/proc.h"
 
+#include <pthread.h>
+
 #define NO_SHA "0000000000000000000000000000000000000000"
 
 static void prefix(struct strv *argv, const char *dir) {
@@ -210,11 +212,61 @@ static void read_refs(const char *dir, struct git_info *g) {
         g->default_branch = xstrdup(g->branch ? g->branch : "main");
 }
 
-int git_info_read(const char *dir, struct git_info *ret, struct err *e) {
-    struct git_info g = {0};
+/* What does not depend on the rest is asked for beside it. */
+struct beside {
+    const char *dir;
+    struct git_info *g;
+    void (*fn)(const char *dir, struct git_info *g);
+    pthread_t thread;
+    bool runs;
+};
+
+static void *beside_main(void *arg) {
+    struct beside *b = arg;
+    b->fn(b->dir, b->g);
+    return NULL;
+}
+
+static void beside_start(struct beside *b) {
+    b->runs = pthread_create(&b->thread, NULL, beside_main, b) == 0;
+    if (!b->runs)
+        b->fn(b->dir, b->g);
+}
+
+static void read_head(const char *dir, struct git_info *g) {
+    g->branch = LINE(dir, "symbolic-ref", "-q", "--short", "HEAD");
+    if (!g->branch)
+        g->tag = LINE(dir, "describe", "--exact-match", "--tags", "HEAD");
+    read_refs(dir, g);
+}
+
+static int read_place(const char *dir, struct git_info *g, struct err *e) {
     _cleanup_buf_ struct buf out = BUF_SMALL;
     const char *const args[] = {"rev-parse", "--show-toplevel", "--absolute-git-dir", NULL};
     int r = run_git(dir, args, &out, NULL, e);
+    if (r != 0)
+        return r;
+    struct sv rest = buf_sv(&out), line = SV_NULL;
+    sv_line(&rest, &line);
+    g->worktree = sv_dup(line);
+    sv_line(&rest, &line);
+    g->git_dir = sv_dup(line);
+    return 0;
+}
+
+int git_info_read(const char *dir, struct git_info *ret, struct err *e) {
+    struct git_info g = {0};
+    struct beside all[] = {{dir, &g, read_commit}, {dir, &g, read_head}, {dir, &g, read_remotes}};
+    for (size_t i = 0; i < ELEMENTS(all); i++)
+        beside_start(&all[i]);
+    int r = read_place(dir, &g, e);
+    for (size_t i = 0; i < ELEMENTS(all); i++)
+        if (all[i].runs)
+            pthread_join(all[i].thread, NULL);
+    if (r != 0) {
+        git_info_done(&g);
+        memset(&g, 0, sizeof g);
+    }
     if (r < 0)
         return r;
     if (r > 0) {
@@ -227,17 +279,6 @@ int git_info_read(const char *dir, struct git_info *ret, struct err *e) {
         *ret = g;
         return 0;
     }
-    struct sv rest = buf_sv(&out), line = SV_NULL;
-    sv_line(&rest, &line);
-    g.worktree = sv_dup(line);
-    sv_line(&rest, &line);
-    g.git_dir = sv_dup(line);
-    read_commit(dir, &g);
-    g.branch = LINE(dir, "symbolic-ref", "-q", "--short", "HEAD");
-    if (!g.branch)
-        g.tag = LINE(dir, "describe", "--exact-match", "--tags", "HEAD");
-    read_refs(dir, &g);
-    read_remotes(dir, &g);
     *ret = g;
     return 0;
 }

@@ -167,6 +167,9 @@ static void handle(struct request *q) {
     case BOX_KILLALL:
         reply_done(q->fds[0], kill(-1, (int)q->h.num[0]) < 0 && errno != ESRCH ? -errno : 0);
         break;
+    case BOX_PROBE:
+        probe_handle(q);
+        break;
     case BOX_STATS: {
         char text[200] = "";
         int r = stats_text(text, sizeof text);

@@ -40,6 +40,7 @@ int user_find(const char *spec, struct user_info *ret);
 
 /* files.c: each answers on q->fds[0]. */
 int files_handle(struct request *q);  /* OPEN, MKDIRS, OPEN_TREE: in a child, may block */
+void probe_handle(struct request *q); /* PROBE: in init itself */
 int mounts_handle(struct request *q); /* MOUNT, TMPFS, UMOUNT, ROOT_RO: in init itself */
 /* Creates the folders of path (absolute); parts that were made are counted in *ret_made. Gives an
  * O_PATH descriptor of the last. */
