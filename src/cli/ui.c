@@ -322,8 +322,10 @@ static void step_end(struct ui *u, struct job *j, const struct event *ev) {
     if (ev->code && failed)
         snprintf(code, sizeof code, " (exit %d)", ev->code);
     if (!u->o.quiet || failed)
-        say(u, "%s%s%s %s%s%s › %s %s%s%s%s", colour, m, OFF, BOLD, label(j), OFF, j->step ? j->step : ev->name ? ev->name : "", DIM,
+        say(u, "%s%s%s %s%s%s › %s %s%s%s%s", colour, m, OFF, BOLD, label(j), OFF, ev->name ? ev->name : j->step ? j->step : "", DIM,
             ev->outcome == OUT_SKIPPED ? "skipped" : time, code, OFF);
+    if (j->step_no != ev->step) /* one of several that run at once */
+        return;
     drop_kept(j);
     free(j->step);
     j->step = NULL;

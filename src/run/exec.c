@@ -35,6 +35,8 @@ static void escalate(const struct place *pl, struct place_proc *p, struct ending
 static void check_ends(struct jobx *x, struct place_proc *p, struct ending *en, uint64_t deadline) {
     int cancel = atomic_load(&x->leg->cancel);
     uint64_t now = now_mono();
+    if (x->abort && !cancel)
+        cancel = atomic_load(x->abort);
     if (cancel > x->cancel_seen && en->stage == 0) {
         en->why = EXEC_CANCELLED;
         escalate(x->place, p, en, cancel > 1 ? 3 : 1);
@@ -49,8 +51,13 @@ static void check_ends(struct jobx *x, struct place_proc *p, struct ending *en, 
     }
 }
 
-static int wait_ms(const struct ending *en, uint64_t deadline) {
+/* With background steps several threads wait for one cancel, and only one of them is woken by it. */
+#define LOOK_MS 100
+
+static int wait_ms(const struct jobx *x, const struct ending *en, uint64_t deadline) {
     uint64_t until = en->stage ? en->next_ns : deadline;
+    if (x->is_background || x->backgrounds)
+        until = until ? MIN(until, now_mono() + LOOK_MS * 1000000ull) : now_mono() + LOOK_MS * 1000000ull;
     if (!until)
         return -1;
     uint64_t now = now_mono();
@@ -75,7 +82,7 @@ static void drain(struct jobx *x) {
 static void watch(struct jobx *x, struct place_proc *p, struct ending *en, uint64_t deadline) {
     struct pollfd fds[3] = {{x->out_r, POLLIN, 0}, {x->place->status_fd(p), POLLIN, 0}, {x->leg->cancel_fd, POLLIN, 0}};
     for (;;) {
-        int r = poll(fds, 3, wait_ms(en, deadline));
+        int r = poll(fds, 3, wait_ms(x, en, deadline));
         if (r < 0 && errno != EINTR)
             return;
         if (r > 0 && fds[0].revents)

@@ -222,7 +222,7 @@ static int scratch(struct jobx *x, struct err *e) {
     return fs_write(x->temp_fd, "_github_workflow/event.json", buf_sv(&b), 0644, false, e);
 }
 
-static int pipes(struct jobx *x, struct err *e) {
+int job_pipes(struct jobx *x, struct err *e) {
     int fd[2];
     struct output_ops ops = {step_command, step_text, x};
     if (pipe2(fd, O_CLOEXEC) < 0)
@@ -495,7 +495,7 @@ int job_setup(struct jobx *x, struct err *e) {
     x->pulls = *x->rq->pulls;
     x->pulls.captured = captured_image;
     x->pulls.captured_arg = x;
-    if ((r = scratch(x, e)) < 0 || (r = pipes(x, e)) < 0)
+    if ((r = scratch(x, e)) < 0 || (r = job_pipes(x, e)) < 0)
         return r;
     if ((r = x->host ? job_image(x, e) : image_and_network(x, e)) != 0)
         return r;
@@ -529,6 +529,7 @@ int job_setup(struct jobx *x, struct err *e) {
 }
 
 void job_teardown(struct jobx *x) {
+    background_end(x);
     while (x->late) {
         struct late *l = x->late;
         x->late = l->next;
@@ -554,6 +555,7 @@ void job_teardown(struct jobx *x) {
     lease_free(x->lease);
     net_free(x->net);
     free(x->scratch_path);
+    background_done(x);
     steps_done(x);
     actions_done(x);
     free(x->services);

@@ -39,6 +39,9 @@ struct step {
     const struct value *inputs, *own; /* as they were when it started (x->a): for its post step */
     bool posted;              /* its post step is due */
     struct background *back;  /* running, or waited for: background.c */
+    struct step *kids;        /* of a parallel block: the steps that follow in its scope */
+    size_t n_kids;
+    bool kid;
 };
 
 /* Where steps stand: the job, or a composite action below the step that uses it. */
@@ -118,6 +121,8 @@ struct jobx {
     const char *node[2];        /* node of ours in the place, by kind (node.c) */
     struct backgrounds *backgrounds; /* background.c */
     bool is_background;         /* this is a background step's view of the job */
+    atomic_int *abort;          /* …which `cancel` ends */
+    const struct value *steps_then; /* …and the steps as they were when it started */
     struct late *late;
     char *services_key;
     struct service { const char *id; char cid[65]; bool started; } *services;
@@ -160,6 +165,7 @@ int jobx_capture(struct jobx *x, const char *const *argv, const char *user, stru
 /* --- job.c ----------------------------------------------------------------------------------- */
 int job_setup(struct jobx *x, struct err *e);
 void job_teardown(struct jobx *x);
+int job_pipes(struct jobx *x, struct err *e); /* of its output */
 void jobx_late(struct jobx *x, void (*fn)(struct jobx *x, void *arg), void *arg);
 /* The environment of a step: all levels, PATH, GITHUB_*. `own` may be NULL. */
 void jobx_env(struct jobx *x, const struct value *own, struct strv *ret);

@@ -28,5 +28,7 @@ extern const struct place place_box, place_host;
 /* --- place_host.c ----------------------------------------------------------------------------- */
 /* Paths, environment and home of a job on the host. Before anything reads x->work. */
 int host_prepare(struct jobx *x, struct err *e);
+/* Processes of another view of the job (background.c) become this one's. */
+void host_take(struct jobx *x, struct jobx *from);
 /* Ends every process of the job. */
 void host_end(struct jobx *x);

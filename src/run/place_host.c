@@ -115,6 +115,15 @@ static bool kill_marked(const char *mark) {
     return found;
 }
 
+void host_take(struct jobx *x, struct jobx *from) {
+    struct host_proc **end = &from->host_procs;
+    while (*end)
+        end = &(*end)->next;
+    *end = x->host_procs;
+    x->host_procs = from->host_procs;
+    from->host_procs = NULL;
+}
+
 void host_end(struct jobx *x) {
     bool lost = false;
     for (struct host_proc *p = x->host_procs; p; p = p->next)

@@ -6,11 +6,13 @@
 
 /* --- contexts ------------------------------------------------------------------------------ */
 
-static const struct value *steps_value(struct jobx *x, struct arena *a) {
+const struct value *steps_value(struct jobx *x, struct arena *a) {
+    if (x->steps_then && !x->scope->owner)
+        return x->steps_then;
     struct value *o = val_object(a);
     for (size_t i = 0; i < x->scope->n; i++) {
         struct step *s = &x->scope->steps[i];
-        if (s == x->cur || !s->id || s->ps->id_generated || s->outcome == OUT_NONE)
+        if (s == x->cur || !s->id || s->ps->id_generated || background_hidden(s) || s->outcome == OUT_NONE)
             continue;
         struct value *one = val_object(a);
         val_sets(a, one, "outputs", s->outputs);
@@ -154,7 +156,7 @@ static void failed(struct jobx *x, struct step *s) {
     if (x->scope->owner)
         return;
     x->status = OUT_FAILURE;
-    if (!x->leg->reason)
+    if (!x->is_background && !x->leg->reason) /* else told when it is waited for */
         leg_fail(x->leg, OUT_FAILURE, "%s", s->title);
 }
 
@@ -183,12 +185,13 @@ static int work(struct jobx *x, struct step *s, struct ctx *c, const struct valu
         return step_held(x, s, c) ? 0 : action_main(x, s, c, own, minutes, e);
     case STEP_WAIT:
     case STEP_WAIT_ALL:
+        return background_wait(x, s);
     case STEP_CANCEL:
+        return background_cancel(x, s);
     case STEP_PARALLEL:
-        break;
+        return background_parallel(x, s, e);
     }
-    err_set(e, ERR_FAILED, -ENOSYS, "background, wait, cancel and parallel steps are not there yet");
-    return err_at(e, -ENOSYS, s->ps->at);
+    return err_set(e, ERR_INTERNAL, -EINVAL, "a step of no kind");
 }
 
 /* The step's env over that of the scope. */
@@ -211,6 +214,21 @@ static int own_env(struct jobx *x, struct step *s, struct ctx *c, const struct v
 }
 
 void step_one(struct jobx *x, struct step *s) {
+    struct err e = {0};
+    if (!s->ps->background) {
+        step_body(x, s);
+        return;
+    }
+    x->cur = s;
+    if (background_start(x, s, &e) < 0) {
+        jobx_error(x, &e);
+        s->outcome = s->conclusion = OUT_FAILURE;
+        failed(x, s);
+    }
+    x->cur = NULL;
+}
+
+void step_body(struct jobx *x, struct step *s) {
     const struct plan_step *ps = s->ps;
     _cleanup_arena_ struct arena a = {0};
     struct ctx c;
@@ -299,18 +317,33 @@ void step_extra(struct jobx *x, struct step *s, const char *word, const struct t
 
 /* --- scopes ---------------------------------------------------------------------------------- */
 
+static void fill_one(struct jobx *x, struct scope *sc, const struct plan_step *ps, bool kid) {
+    struct step *s = &sc->steps[sc->n++];
+    s->ps = ps;
+    s->kid = kid;
+    s->no = sc->owner ? sc->owner->no : ++x->last_no;
+    s->id = ps->id ? ps->id : "__run";
+    s->outputs = val_object(x->a);
+    s->scope = sc;
+    s->kids = sc->steps + sc->n;
+    s->n_kids = ps->n_children;
+    for (size_t i = 0; i < ps->n_children; i++)
+        fill_one(x, sc, &ps->children[i], true);
+}
+
+static size_t count(const struct plan_step *steps, size_t n) {
+    size_t all = n;
+    for (size_t i = 0; i < n; i++)
+        all += count(steps[i].children, steps[i].n_children);
+    return all;
+}
+
 void scope_fill(struct jobx *x, struct scope *sc, const struct plan_step *steps, size_t n) {
-    sc->steps = xcalloc(n + 1, sizeof *sc->steps);
-    sc->n = n;
+    sc->steps = xcalloc(count(steps, n) + 1, sizeof *sc->steps);
+    sc->n = 0;
     sc->status = OUT_SUCCESS;
-    for (size_t i = 0; i < n; i++) {
-        struct step *s = &sc->steps[i];
-        s->ps = &steps[i];
-        s->no = sc->owner ? sc->owner->no : ++x->last_no;
-        s->id = s->ps->id ? s->ps->id : "__run";
-        s->outputs = val_object(x->a);
-        s->scope = sc;
-    }
+    for (size_t i = 0; i < n; i++)
+        fill_one(x, sc, &steps[i], false);
 }
 
 struct scope *scope_new(struct jobx *x, struct step *owner, const struct action *action) {
@@ -357,7 +390,9 @@ void steps_prepare(struct jobx *x) {
 void steps_run(struct jobx *x) {
     actions_pre(x);
     for (size_t i = 0; i < x->top.n; i++)
-        step_one(x, &x->top.steps[i]);
+        if (!x->top.steps[i].kid)
+            step_one(x, &x->top.steps[i]);
+    background_end(x);
     actions_post(x);
     x->cur = NULL;
 }

@@ -35,6 +35,10 @@ uint64_t step_deadline(struct jobx *x, double minutes);
 /* --- steps.c --------------------------------------------------------------------------------- */
 /* One step of x->scope, from its condition to its result. */
 void step_one(struct jobx *x, struct step *s);
+/* The same without a look at `background`. */
+void step_body(struct jobx *x, struct step *s);
+/* The `steps` context of the current scope. */
+const struct value *steps_value(struct jobx *x, struct arena *a);
 /* Steps of a plan as a scope's, below `up` (NULL: the job's own). */
 void scope_fill(struct jobx *x, struct scope *sc, const struct plan_step *steps, size_t n);
 struct scope *scope_new(struct jobx *x, struct step *owner, const struct action *action);
@@ -45,3 +49,12 @@ void step_env(struct jobx *x, struct step *s, const struct value *own, struct st
 /* Gives the post step its turn: told as a step of its own. */
 void step_extra(struct jobx *x, struct step *s, const char *word, const struct text *cond,
                 int (*fn)(struct jobx *x, struct step *s, struct err *e));
+
+/* --- background.c ---------------------------------------------------------------------------- */
+int background_start(struct jobx *x, struct step *s, struct err *e);
+bool background_hidden(const struct step *s); /* not waited for yet: nothing of it is seen */
+int background_wait(struct jobx *x, struct step *s);
+int background_cancel(struct jobx *x, struct step *s);
+int background_parallel(struct jobx *x, struct step *s, struct err *e);
+void background_end(struct jobx *x);  /* waits for all that are left */
+void background_done(struct jobx *x); /* after the job's outputs */

@@ -379,3 +379,54 @@ def test_published_checkout(root, tmp_path, runner, version):
     assert "Download action repository 'actions/checkout@" in outputs(r)
     posts = [e["text"] for e in events(r) if e["event"] == "step_start" and e["text"].startswith("Post ")]
     assert len(posts) == 2
+
+
+# --- background steps ------------------------------------------------------------------------------------
+
+def test_background_steps(sl, place, runner):
+    """What runs beside what, when it is seen, how it is waited for, cancelled, and fails."""
+    js = {f"js/{k}": v.replace("pre: pre.js, ", "") if k == "action.yml" else v for k, v in JS.items()}
+    r = run(sl, place, """
+        on: push
+        jobs:
+          a:
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+              - id: one
+                background: true
+                run: |
+                  until test -e /tmp/main; do sleep 0.02; done
+                  echo v=1 >> $GITHUB_OUTPUT; echo BG=1 >> $GITHUB_ENV; echo /bg >> $GITHUB_PATH
+              - {id: two, background: true, uses: ./js, with: {who: behind}}
+              - run: test "${{ steps.one.outputs.v }}${{ steps.one.outcome }}$BG" = ""; touch /tmp/main
+              - wait: [one, two]
+              - run: |
+                  test "${{ steps.one.outputs.v }}-${{ steps.one.outcome }}-$BG" = 1-success-1
+                  test "${{ steps.two.outputs.greeting }}" = $'hello\\nbehind'
+                  case $PATH in /bg:*) ;; *) exit 1;; esac
+              - id: par
+                parallel:
+                  - {id: left, run: 'touch /tmp/l; until test -e /tmp/r; do sleep 0.02; done; echo o=l >> $GITHUB_OUTPUT'}
+                  - {id: right, run: 'touch /tmp/r; until test -e /tmp/l; do sleep 0.02; done; exit 3'}
+                continue-on-error: true
+              - run: test "${{ steps.left.outputs.o }} ${{ steps.par.outcome }} ${{ steps.right.outcome }}" = "l failure failure"
+              - {id: server, background: true, run: sleep 1000}
+              - cancel: server
+              - run: test "${{ steps.server.outcome }}" = cancelled
+              - {id: bad, background: true, run: exit 3}
+              - {id: w, wait-all: true, continue-on-error: true}
+              - run: test "${{ steps.w.outcome }}-${{ steps.w.conclusion }}-${{ steps.bad.outcome }}" = failure-success-failure
+          b:
+            runs-on: ubuntu-latest
+            steps:
+              - {background: true, run: "sleep 0.2; echo WAITED FOR; exit 5"}
+          many:
+            runs-on: ubuntu-latest
+            steps:
+MANY
+              - wait-all:
+              - run: test $(wc -l < /tmp/many) = 24
+    """.replace("MANY", "\n".join(f"              - {{background: true, run: 'echo {i} >> /tmp/many'}}" for i in range(24))), check=1, files=js)
+    assert outcome(r, "a") == "success" and outcome(r, "b") == "failure" and outcome(r, "many") == "success"
+    assert "WAITED FOR" in outputs(r) and said(r)[-1].startswith("behind post")
