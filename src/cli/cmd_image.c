@@ -1,20 +1,71 @@
 /* slipway image: what the store has. */
+#include "cli/cmd_image.h"
 #include "cli/commands.h"
-#include "cli/context.h"
-#include "cli/opts.h"
-#include "cli/term.h"
-#include "core/fs.h"
-#include "core/loop.h"
+
+#include <fcntl.h>
 
 int cmd_image(int argc, char **argv);
 
-static struct opts no_opts(const char *usage, const char *about) {
-    return (struct opts){.usage = usage, .about = about};
+/* --- what the commands share --------------------------------------------------------------- */
+
+int image_cmd_begin(const struct opts *o, int argc, char **argv, int min, int max, struct cli_ctx *c, int *ret_n) {
+    struct err e = {0};
+    int k = opts_begin(o, argc, argv, ret_n);
+    if (k >= 0)
+        return k;
+    if (*ret_n < min || (max >= 0 && *ret_n > max)) {
+        err_set(&e, ERR_USER, -EINVAL, *ret_n < min ? "%s: a name is missing" : "%s: too many names", argv[0]);
+        err_hint(&e, -EINVAL, "slipway %s", o->usage);
+        return cli_fail(&e);
+    }
+    return cli_begin(c, &(struct cli_ctx_options){.what = "image"});
 }
 
-static int fail_or(struct cli_ctx *c, int r, const struct err *e) {
+int image_cmd_end(struct cli_ctx *c, int r, const struct err *e) {
     cli_close(c);
     return r < 0 ? cli_fail(e) : 0;
+}
+
+int image_cmd_find(struct cli_ctx *c, const char *name, struct image **ret, struct err *e) {
+    int r = image_find(c->store, c->lease, name, ret, e);
+    if (r == 0) {
+        r = err_set(e, ERR_NOTFOUND, -ENOENT, "no such image: %s", name);
+        err_hint(e, r, "slipway image ls lists what is here");
+    }
+    return r < 0 ? r : 0;
+}
+
+int image_cmd_output(struct image_output *o, const char *path, struct err *e) {
+    *o = (struct image_output){.path = path, .fd = 1};
+    if (!path && isatty(1)) {
+        err_set(e, ERR_USER, -EINVAL, "an archive is not for the terminal");
+        return err_hint(e, -EINVAL, "name a file with -o");
+    }
+    if (!path)
+        return 1;
+    o->tmp = xasprintf("%s.partial", path);
+    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (o->fd < 0) {
+        int r = err_errno(e, -errno, "create %s", o->tmp);
+        free(o->tmp);
+        o->tmp = NULL;
+        return r;
+    }
+    return o->fd;
+}
+
+/* The name stands for a whole archive only. */
+int image_cmd_output_done(struct image_output *o, int r, struct err *e) {
+    if (!o->tmp)
+        return r;
+    if (close(o->fd) < 0 && r >= 0)
+        r = err_errno(e, -errno, "write %s", o->path);
+    if (r >= 0 && rename(o->tmp, o->path) < 0)
+        r = err_errno(e, -errno, "write %s", o->path);
+    if (r < 0)
+        unlink(o->tmp);
+    free(o->tmp);
+    return r;
 }
 
 /* --- ls ----------------------------------------------------------------------------------------
@@ -90,10 +141,8 @@ static int image_ls(int argc, char **argv) {
     const struct opts o = {"image ls [options] [NAME]", "Lists the images of the store.", items,
                            ELEMENTS(items)};
     struct cli_ctx c;
-    int n, k = opts_begin(&o, argc, argv, &n);
+    int n, k = image_cmd_begin(&o, argc, argv, 0, 1, &c, &n);
     if (k >= 0)
-        return k;
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
         return k;
     struct ls x = {.c = &c, .only = n > 0 ? argv[1] : NULL};
     struct err e = {0};
@@ -124,140 +173,25 @@ static int image_ls(int argc, char **argv) {
     }
     free(x.v);
     strv_done(&x.named);
-    return fail_or(&c, r, &e);
+    return image_cmd_end(&c, r, &e);
 }
 
-/* --- inspect, history --------------------------------------------------------------------------
- */
-
-static int find(struct cli_ctx *c, const char *name, struct image **ret, struct err *e) {
-    int r = image_find(c->store, c->lease, name, ret, e);
-    if (r == 0) {
-        r = err_set(e, ERR_NOTFOUND, -ENOENT, "no such image: %s", name);
-        err_hint(e, r, "slipway image ls lists what is here");
-    }
-    return r < 0 ? r : 0;
-}
-
-static int inspect_one(struct cli_ctx *c, const char *name, struct json_w *w, struct err *e) {
-    _cleanup_image_ struct image *i = NULL;
-    _cleanup_buf_ struct buf config = BUF_MAX(8u << 20);
-    int r = find(c, name, &i, e);
-    if (r == 0)
-        r = blob_read(c->store, i->id, &config, e);
-    if (r < 0)
-        return r;
-    jw_obj(w);
-    jw_kstr(w, "name", i->name);
-    jw_kstr(w, "id", i->id);
-    jw_kstr(w, "manifest", i->manifest[0] ? i->manifest : NULL);
-    jw_kbool(w, "standin", i->standin);
-    if (i->standin_note)
-        jw_kstr(w, "standin_note", i->standin_note);
-    jw_kint(w, "size", (int64_t)i->size);
-    jw_key(w, "layers");
-    jw_arr(w);
-    for (size_t k = 0; k < i->layers.n; k++) {
-        struct snap_info info = {0};
-        (void)snap_get(c->store, i->layers.v[k], &info);
-        jw_obj(w);
-        jw_kstr(w, "diff_id", info.diff_id);
-        jw_kstr(w, "snapshot", i->layers.v[k]);
-        jw_kint(w, "size", (int64_t)info.size);
-        jw_end_obj(w);
-    }
-    jw_end_arr(w);
-    jw_key(w, "config");
-    jw_raw(w, buf_sv(&config));
-    jw_end_obj(w);
-    return 0;
-}
-
-static int image_inspect(int argc, char **argv) {
-    const struct opts o =
-        no_opts("image inspect NAME...",
-                "Shows images as JSON: what slipway knows, and their configuration.");
-    struct cli_ctx c;
-    struct err e = {0};
-    int n, k = opts_begin(&o, argc, argv, &n), r = 0;
-    if (k >= 0)
-        return k;
-    if (n < 1) {
-        err_set(&e, ERR_USER, -EINVAL, "image inspect needs the name of an image");
-        return cli_fail(&e);
-    }
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
-        return k;
-    _cleanup_buf_ struct buf b = BUF_LARGE;
-    struct json_w w;
-    jw_init(&w, &b, 2);
-    jw_arr(&w);
-    for (int i = 1; i <= n && r == 0; i++)
-        r = inspect_one(&c, argv[i], &w, &e);
-    jw_end_arr(&w);
-    if (r == 0)
-        puts(buf_str(&b));
-    return fail_or(&c, r, &e);
-}
-
-static int image_history(int argc, char **argv) {
-    bool full = false;
-    const struct opt items[] = {{0, "no-trunc", OPT_FLAG, &full, NULL, "whole commands"}};
-    const struct opts o = {"image history [options] NAME",
-                           "Shows how an image was made, newest step first.", items,
-                           ELEMENTS(items)};
-    struct cli_ctx c;
-    struct err e = {0};
-    struct image *i = NULL;
-    int n, k = opts_begin(&o, argc, argv, &n);
-    if (k >= 0)
-        return k;
-    if (n != 1) {
-        err_set(&e, ERR_USER, -EINVAL, "image history needs the name of one image");
-        return cli_fail(&e);
-    }
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
-        return k;
-    int r = find(&c, argv[1], &i, &e);
-    size_t layer = i ? i->layers.n : 0;
-    if (r == 0)
-        printf("%-20s  %9s  %s\n", "CREATED", "SIZE", "STEP");
-    for (size_t h = i ? i->config.n_history : 0; r == 0 && h-- > 0;) {
-        const struct image_history *x = &i->config.history[h];
-        _cleanup_buf_ struct buf size = BUF_SMALL;
-        struct snap_info info = {0};
-        if (!x->empty_layer && layer > 0)
-            (void)snap_get(c.store, i->layers.v[--layer], &info);
-        buf_add_size(&size, info.size);
-        printf("%-20.19s  %9s  %.*s\n", x->created ? x->created : "", buf_str(&size),
-               full ? INT32_MAX : 100, x->created_by ? x->created_by : "");
-    }
-    image_free(i);
-    return fail_or(&c, r, &e);
-}
-
-/* --- tag, rm, save, load -----------------------------------------------------------------------
+/* --- tag, rm -----------------------------------------------------------------------
  */
 
 static int image_tag_cmd(int argc, char **argv) {
-    const struct opts o = no_opts("image tag NAME NEW-NAME", "Gives an image another name.");
+    const struct opts o = {.usage = "image tag NAME NEW-NAME", .about = "Gives an image another name."};
     struct cli_ctx c;
     struct err e = {0};
     struct image *i = NULL;
-    int n, k = opts_begin(&o, argc, argv, &n);
+    int n, k = image_cmd_begin(&o, argc, argv, 2, 2, &c, &n);
     if (k >= 0)
         return k;
-    if (n != 2) {
-        err_set(&e, ERR_USER, -EINVAL, "image tag needs an image and its new name");
-        return cli_fail(&e);
-    }
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
-        return k;
-    int r = find(&c, argv[1], &i, &e);
+    int r = image_cmd_find(&c, argv[1], &i, &e);
     if (r == 0)
         r = image_tag(c.store, i->id, argv[2], &e);
     image_free(i);
-    return fail_or(&c, r, &e);
+    return image_cmd_end(&c, r, &e);
 }
 
 static int image_rm(int argc, char **argv) {
@@ -270,14 +204,8 @@ static int image_rm(int argc, char **argv) {
         ELEMENTS(items)};
     struct cli_ctx c;
     struct err e = {0};
-    int n, k = opts_begin(&o, argc, argv, &n), r = 0;
+    int n, k = image_cmd_begin(&o, argc, argv, 1, -1, &c, &n), r;
     if (k >= 0)
-        return k;
-    if (n < 1) {
-        err_set(&e, ERR_USER, -EINVAL, "image rm needs the name of an image");
-        return cli_fail(&e);
-    }
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
         return k;
     int code = 0;
     for (int i = 1; i <= n; i++) {
@@ -294,96 +222,21 @@ static int image_rm(int argc, char **argv) {
     return code;
 }
 
-static int image_save_cmd(int argc, char **argv) {
-    const char *path = NULL;
-    bool oci = false;
-    const struct opt items[] = {
-        {'o', "output", OPT_STR, &path, "FILE", "instead of the standard output"},
-        {0, "oci", OPT_FLAG, &oci, NULL, "an OCI layout with compressed layers only"},
-    };
-    const struct opts o = {"image save [options] NAME...",
-                           "Writes images to an archive that docker load, podman and skopeo read.",
-                           items, ELEMENTS(items)};
-    struct cli_ctx c;
-    struct err e = {0};
-    int n, k = opts_begin(&o, argc, argv, &n), fd = 1, r;
-    if (k >= 0)
-        return k;
-    if (n < 1 || (!path && isatty(1))) {
-        err_set(&e, ERR_USER, -EINVAL,
-                n < 1 ? "image save needs the name of an image"
-                      : "an archive is not for the terminal");
-        err_hint(&e, -EINVAL, "slipway image save -o FILE NAME");
-        return cli_fail(&e);
-    }
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
-        return k;
-    _cleanup_free_ char *tmp = path ? xasprintf("%s.partial", path) : NULL;
-    if (path)
-        fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0)
-        r = err_errno(&e, -errno, "create %s", tmp);
-    else
-        r = image_save(c.store, c.lease, (const char *const *)(argv + 1), (size_t)n, oci, fd, &e);
-    /* The name stands for a whole archive only. */
-    if (path && fd >= 0) {
-        if (close(fd) < 0 && r == 0)
-            r = err_errno(&e, -errno, "write %s", path);
-        if (r == 0 && rename(tmp, path) < 0)
-            r = err_errno(&e, -errno, "write %s", path);
-        if (r < 0)
-            unlink(tmp);
-    }
-    return fail_or(&c, r, &e);
-}
-
-static int image_load_cmd(int argc, char **argv) {
-    const char *path = NULL;
-    bool quiet = false;
-    const struct opt items[] = {
-        {'i', "input", OPT_STR, &path, "FILE", "instead of the standard input"},
-        {'q', "quiet", OPT_FLAG, &quiet, NULL, "do not print names"},
-    };
-    const struct opts o = {
-        "image load [options]",
-        "Reads images from an archive of docker save, podman save or an OCI layout.", items,
-        ELEMENTS(items)};
-    struct cli_ctx c;
-    struct err e = {0};
-    struct strv names = {0};
-    int n, k = opts_begin(&o, argc, argv, &n), fd = 0, r = 0;
-    if (k >= 0)
-        return k;
-    if (n > 0 || (!path && isatty(0))) {
-        err_set(&e, ERR_USER, -EINVAL,
-                "image load reads an archive from -i FILE or the standard input");
-        return cli_fail(&e);
-    }
-    if ((k = cli_begin(&c, &(struct cli_ctx_options){.what = "image"})) >= 0)
-        return k;
-    if (path && (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-        r = err_set(&e, ERR_USER, -errno, "open %s: %s", path, strerror(errno));
-    if (r == 0)
-        r = image_load(c.store, c.lease, fd, &names, &e);
-    for (size_t i = 0; i < names.n && r == 0 && !quiet; i++)
-        printf("Loaded: %s\n", names.v[i]);
-    strv_done(&names);
-    if (path)
-        fd_close(fd);
-    return fail_or(&c, r, &e);
-}
-
 static const struct {
     const char *name, *about;
     int (*fn)(int, char **);
 } subs[] = {
     {"ls", "list images", image_ls},
     {"inspect", "show images as JSON", image_inspect},
-    {"history", "show how an image was made", image_history},
+    {"history", "show how an image was made, and what each step costs", image_history},
+    {"diff", "compare two images: files, packages, configuration", image_diff},
     {"tag", "give an image another name", image_tag_cmd},
     {"rm", "remove images", image_rm},
     {"save", "write images to an archive", image_save_cmd},
     {"load", "read images from an archive", image_load_cmd},
+    {"export", "write an image's files as one tar", image_export_cmd},
+    {"import", "make an image of a tar of files", image_import_cmd},
+    {"mount", "run a command that sees an image's files", image_mount_cmd},
 };
 
 int cmd_image(int argc, char **argv) {

@@ -15,6 +15,7 @@ const struct ns_op ns_ops[] = {
     {"build-list", ns_build_list, true},
     {"true", ns_op_true, false}, /* for measuring what a helper costs */
     {"files", ns_files, false},
+    {"image-view", ns_image_view, true},
     {"layer-tar", ns_layer_tar, false},
     {"layer-unpack", ns_layer_unpack, false},
     {"store-mkdir", ns_store_mkdir, false},

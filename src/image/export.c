@@ -133,6 +133,19 @@ static int compressed(struct store *s, struct lease *l, const char *snap, bool z
 /* --- the image ---------------------------------------------------------------------------------
  */
 
+/* Of the index that an image was pulled by, its own manifest: 1. */
+static int own_of_index(struct store *s, struct lease *l, const struct image *i, struct arena *a, struct manifest *m, struct buf *text) {
+    const struct manifest index = *m;
+    for (size_t k = 0; k < index.n; k++) {
+        buf_reset(text);
+        if (lease_use(l, index.entries[k].digest) == 0 && blob_has(s, index.entries[k].digest) && blob_read(s, index.entries[k].digest, text, NULL) == 0 &&
+            manifest_parse(a, arena_sv(a, buf_sv(text)), m, NULL) == 0 && m->kind == MANIFEST_IMAGE &&
+            streq(m->config.digest, i->id))
+            return 1;
+    }
+    return 0;
+}
+
 /* A pulled image whose blobs are all there still: as it was. */
 static int as_pulled(struct store *s, struct lease *l, const struct image *i, struct buf *text,
                      uint64_t *total, struct err *e) {
@@ -141,7 +154,11 @@ static int as_pulled(struct store *s, struct lease *l, const struct image *i, st
     if (!i->manifest[0] || blob_read(s, i->manifest, text, NULL) < 0)
         return 0;
     int r = manifest_parse(&a, buf_sv(text), &m, e);
-    if (r < 0 || m.kind != MANIFEST_IMAGE)
+    if (r == 0 && m.kind == MANIFEST_INDEX)
+        r = own_of_index(s, l, i, &a, &m, text);
+    else if (r == 0)
+        r = 1;
+    if (r <= 0)
         return r;
     *total = text->n + m.config.size;
     for (size_t k = 0; k < m.n; k++) {

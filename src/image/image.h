@@ -120,6 +120,16 @@ int image_export(struct store *s, struct lease *l, const char *id, bool zstd, co
 /* docker load / save, oci layouts. */
 int image_save(struct store *s, struct lease *l, const char *const *refs, size_t n, bool oci, int out_fd, struct err *e);
 int image_load(struct store *s, struct lease *l, int in_fd, struct strv *ret_names, struct err *e);
+/* The same with an OCI layout folder; saving makes it. */
+int image_save_layout(struct store *s, struct lease *l, const char *const *refs, size_t n, const char *path, struct err *e);
+int image_load_layout(struct store *s, struct lease *l, const char *path, struct strv *ret_names, struct err *e);
+/* The image as one tree: written to out_fd as a tar, or (argv given) shown read-only to a command
+ * that runs in the store's user namespace, with $SLIPWAY_MOUNT as its folder; its exit code. */
+int image_flatten(struct store *s, const struct image *i, int out_fd, struct err *e);
+int image_view(struct store *s, const struct image *i, char *const *argv, struct err *e);
+/* An image of one layer from a tar (of any codec) of its files. c: its configuration, layers and
+ * history are set here. */
+int image_import(struct store *s, struct lease *l, int in_fd, struct image_config *c, const char *comment, char id[DIGEST_LEN + 1], struct err *e);
 /* Credentials: docker's config.json (auths, credHelpers, credsStore). */
 int registry_login(const char *auth_file, const char *registry, const char *user, const char *pass, bool verify, const struct registry_conf *conf, struct err *e);
 int registry_logout(const char *auth_file, const char *registry, struct err *e);
