@@ -283,9 +283,9 @@ static void why(struct cache_last *l, const struct json *old, const struct cache
         if (was && streq(was, is))
             continue;
         if (n == 6 && startswith(f, "parent"))
-            parent = "a step before it changed";
+            parent = CACHE_WHY_PARENT;
         else if (n == 4 && startswith(f, "base"))
-            parent = "the base image changed";
+            parent = CACHE_WHY_BASE;
         else if (n == 7 && startswith(f, "content") && was)
             return why_content(l->s, was, is, ret, size);
         else {

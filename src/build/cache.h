@@ -39,6 +39,8 @@ void cache_content(struct store *s, const struct copy_list *l, char digest[DIGES
 int cache_memo_get(struct store *s, const char *key, char digest[DIGEST_LEN + 1]);
 void cache_memo_put(struct store *s, const char *key, const char *digest);
 
+#define CACHE_WHY_BASE "the base image changed"
+#define CACHE_WHY_PARENT "a step before it changed"
 /* The last build of the same Dockerfile, to tell why a step was not cached. */
 struct cache_last;
 struct cache_last *cache_last_new(struct store *s, const char *name);

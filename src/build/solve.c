@@ -42,6 +42,12 @@ static void add_parent(struct cache_key *k, const struct vertex *v) {
     cache_key_add(k, field, v->parent ? sv_from(v->parent->result) : SV("scratch"));
 }
 
+static void key_end(const struct build *b, struct vertex *v) {
+    if (b->epoch >= 0)
+        cache_key_addf(&v->key, "SOURCE_DATE_EPOCH", "%lld", (long long)b->epoch);
+    cache_key_end(&v->key);
+}
+
 static void key_base(struct vertex *v) {
     add_list(&v->key, "layers", (const char *const *)v->image->config.diff_ids.v);
     cache_key_end(&v->key);
@@ -73,10 +79,10 @@ static void key_run(struct build *b, struct vertex *v) {
     add_list(k, "--add-host", b->rq->add_hosts);
     if (v->insecure)
         cache_key_add(k, "--security", SV("insecure"));
-    cache_key_end(k);
+    key_end(b, v);
 }
 
-static void key_copy(struct vertex *v) {
+static void key_copy(const struct build *b, struct vertex *v) {
     struct cache_key *k = &v->key;
     if (!v->link)
         add_parent(k, v);
@@ -90,14 +96,14 @@ static void key_copy(struct vertex *v) {
     cache_key_addf(k, "flags", "chown=%s chmod=%s owner=%d unpack=%d parents=%d link=%d", v->copy.chown ? v->copy.chown : "",
                    v->copy.chmod ? v->copy.chmod : "", v->copy.keep_owner, v->copy.unpack, v->copy.parents, v->link);
     add_list(k, "--exclude", v->copy.exclude);
-    cache_key_end(k);
+    key_end(b, v);
 }
 
-static void key_workdir(struct vertex *v) {
+static void key_workdir(const struct build *b, struct vertex *v) {
     add_parent(&v->key, v);
     cache_key_add(&v->key, "WORKDIR", sv_from(v->copy.mkdir));
     cache_key_add(&v->key, "USER", sv_from(v->copy.chown ? v->copy.chown : ""));
-    cache_key_end(&v->key);
+    key_end(b, v);
 }
 
 /* Key of what a COPY's sources come to: seen before, it needs no listing. */
@@ -141,6 +147,17 @@ static int look_up(struct build *b, struct vertex *v, struct err *e) {
         return 1;
     }
     cache_why(b->last, v->place, &v->key, v->why, sizeof v->why);
+    const struct vertex *p = v->parent;
+    if (p && p->kind == V_BASE && streq(v->why, CACHE_WHY_BASE)) {
+        snprintf(v->why, sizeof v->why, "%s (%.120s is now %.19s)", CACHE_WHY_BASE, p->ref, p->image->id);
+    } else if (streq(v->why, CACHE_WHY_PARENT)) {
+        const struct vertex *first = NULL; /* the earliest one that was not cached */
+        for (; p && p->kind != V_BASE; p = p->parent)
+            if (!p->cached)
+                first = p;
+        if (first)
+            snprintf(v->why, sizeof v->why, "%s: %.180s", CACHE_WHY_PARENT, first->name);
+    }
     return 0;
 }
 
@@ -156,7 +173,7 @@ static int probe(struct build *b, struct vertex *v, struct err *e) {
         key_run(b, v);
         break;
     case V_WORKDIR:
-        key_workdir(v);
+        key_workdir(b, v);
         break;
     case V_COPY:
         if (v->remote && v->remote->commit[0]) { /* a commit is known by its hash */
@@ -169,7 +186,7 @@ static int probe(struct build *b, struct vertex *v, struct err *e) {
             if (r <= 0)
                 return r < 0 ? err_errno(e, r, "cannot read the cache") : 0;
         }
-        key_copy(v);
+        key_copy(b, v);
         break;
     }
     return look_up(b, v, e);
@@ -274,6 +291,13 @@ static int do_step(struct build *b, struct vertex *v, struct err *e) {
         snprintf(what, sizeof what, "snap:%s", hit.snap.id);
         (void)lease_use(b->l, what);
     }
+    if (!empty && b->epoch >= 0) {
+        char when[24];
+        snprintf(when, sizeof when, "%lld", (long long)b->epoch);
+        r = rec_put(b->s, "snap-clamp", hit.snap.id, sv_from(when), e);
+        if (r < 0)
+            return r;
+    }
     take_hit(v, &hit);
     return cache_put(b->s, v->key.id, empty ? NULL : info.key, hit.created, e);
 }
@@ -284,7 +308,7 @@ static int execute(struct build *b, struct vertex *v, struct err *e) {
         r = copy_content(b, v, e);
         if (r < 0)
             return r;
-        key_copy(v);
+        key_copy(b, v);
         r = look_up(b, v, e);
         if (r != 0)
             return r < 0 ? r : 0;
@@ -427,7 +451,7 @@ static int explain(struct build *b, struct err *e) {
             if (r == 0 && v->kind == V_COPY && !v->key.id[0]) {
                 r = copy_content(b, v, e);
                 if (r >= 0) {
-                    key_copy(v);
+                    key_copy(b, v);
                     r = look_up(b, v, e);
                 }
             }

@@ -156,6 +156,17 @@ int layer_unpack(struct store *s, struct lease *l, const char *blob, const char 
     return r < 0 ? err_wrap(e, r, "layer %.19s", diff_id) : 0;
 }
 
+/* A build with SOURCE_DATE_EPOCH: no time in the layer is later. */
+static void clamp_text(struct store *s, const char *snap_id, char out[24]) {
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    uint64_t v;
+    bool set = rec_get(s, "snap-clamp", snap_id, &b) == 1 && sv_u64(buf_sv(&b), INT64_MAX, &v) == 0;
+    if (set)
+        snprintf(out, 24, "%llu", (unsigned long long)v);
+    else
+        snprintf(out, 24, "-1");
+}
+
 int layer_tar(struct store *s, const char *snap_id, int64_t clamp_mtime, int out_fd,
               struct err *e) {
     struct keeper *k;
@@ -166,13 +177,18 @@ int layer_tar(struct store *s, const char *snap_id, int64_t clamp_mtime, int out
     _cleanup_close_ int fs = snap_open(s, snap_id);
     if (fs < 0)
         return err_errno(e, fs, "open layer %s", snap_id);
-    snprintf(clamp, sizeof clamp, "%lld", clamp_mtime < 0 ? -1ll : (long long)clamp_mtime);
+    if (clamp_mtime < 0)
+        clamp_text(s, snap_id, clamp);
+    else
+        snprintf(clamp, sizeof clamp, "%lld", (long long)clamp_mtime);
     const char *const argv[] = {"layer-tar", clamp, NULL};
     return ns_run(k, argv, (int[]){fs, out_fd}, 2, NULL, e);
 }
 
 int layer_stream(struct store *s, const char *snap_id, sink_fn sink, void *arg, struct err *e) {
-    static const char *const argv[] = {"layer-tar", "-1", NULL};
+    char clamp[24];
+    const char *const argv[] = {"layer-tar", clamp, NULL};
+    clamp_text(s, snap_id, clamp);
     struct keeper *k;
     int data[2], errs[2];
     pid_t pid;
