@@ -3,6 +3,7 @@
 #include "base/hostenv.h"
 #include "cli/context.h"
 #include "cli/kvfile.h"
+#include "cli/debug.h"
 #include "cli/opts.h"
 #include "cli/select.h"
 #include "cli/term.h"
@@ -15,7 +16,7 @@
 #include <signal.h>
 
 struct run_opts {
-    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, local;
+    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, breaks, local;
     const char *workflow, *dir, *actor, *secret_file, *var_file, *env_file, *input_file, *payload_file;
     const char *repository, *ref, *base, *dialect, *pull, *actions_mirror, *github_token;
     bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, allow_deploy, with_ignored, skip_unavailable;
@@ -45,6 +46,7 @@ struct run_cmd {
 static struct run *volatile running; /* for the signal handler */
 static void on_signal(int signo) {
     struct run *r = running;
+    run_debug_interrupted = 1;
     if (r)
         run_cancel(r);
     else
@@ -52,7 +54,7 @@ static void on_signal(int signo) {
 }
 
 static void opts_done(struct run_opts *o) {
-    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to, &o->local};
+    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to, &o->breaks, &o->local};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
 }
@@ -164,6 +166,9 @@ static void fill_request(struct run_cmd *c) {
     q->clean = o->clean;
     q->with_ignored = o->with_ignored;
     q->keep = o->keep;
+    q->breaks = o->breaks;
+    q->on_stop = run_debug_stop;
+    q->on_stop_arg = c->ui;
     q->offline = o->offline || conf->offline;
     q->skip_unavailable = o->skip_unavailable;
     q->no_host_env = o->no_host_env || conf->no_host_env;
@@ -334,7 +339,8 @@ int cmd_run(int argc, char **argv) {
         {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR|URL", "OWNER/REPO.git repositories of actions and workflows"},
         {0, "local-repository", OPT_LIST, &o->local, "REPO=DIR", "OWNER/REPO@REF=DIR: a folder instead of that repository"},
         {0, "no-native", OPT_FLAG, &o->no_native, NULL, "every action as published, none of slipway's own versions"},
-        {0, "keep", OPT_FLAG, &o->keep, NULL, "not yet: keep the boxes of failed jobs"},
+        {0, "keep", OPT_FLAG, &o->keep, NULL, "failed jobs keep their boxes: slipway shell"},
+        {0, "break", OPT_LIST, &o->breaks, "STEP", "a shell before this step (id, number, name), or `on-failure`"},
         {0, "no-host-env", OPT_FLAG, &o->no_host_env, NULL, "neither the host's CA bundle nor its proxies reach jobs"},
         {0, "parallel", OPT_INT, &o->parallel, "N", "jobs at once (cores)"},
         {0, "memory", OPT_SIZE, &o->memory, "SIZE", "memory of a job"},
@@ -349,11 +355,12 @@ int cmd_run(int argc, char **argv) {
                         .items = items, .n = ELEMENTS(items)};
     int n, r = opts_begin(&spec, argc, argv, &n);
     struct err e = {0};
-    if (r < 0 && o->keep) {
-        err_set(&e, ERR_USER, -ENOSYS, "--keep is not there yet: a job's box ends with the job");
-        snprintf(e.hint, sizeof e.hint, "a step with `if: failure()` can look around");
+    if (r < 0 && o->breaks.n && (!isatty(0) || !isatty(1))) {
+        err_set(&e, ERR_USER, -ENOTTY, "--break needs a terminal");
+        err_hint(&e, -ENOTTY, "--keep and slipway shell work without one");
         r = cli_fail(&e);
     }
+    int back = r < 0 && o->keep ? keep_begin() : -1;
     for (size_t i = 0; r < 0 && i < o->local.n; i++)
         if (remote_local_option(o->local.v[i], &e) < 0)
             r = cli_fail(&e);
@@ -367,6 +374,8 @@ int cmd_run(int argc, char **argv) {
         c.dir = xstrdup(c.git.worktree);
         r = run(&c, n ? argv[1] : "push");
     }
+    if (back >= 0)
+        keep_end(c.run, back, r);
     done(&c);
     return r;
 }

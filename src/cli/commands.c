@@ -9,6 +9,7 @@
     X(logs, "logs", "show an earlier run", "Pipelines")                                             \
     X(artifact, "artifact", "what runs left: ls, get", "Pipelines")                                  \
     X(cache, "cache", "the caches of actions: ls, rm", "Pipelines")                                  \
+    X(shell, "shell", "look into a failed job that `run --keep` has kept", "Pipelines")             \
     X(build, "build", "build an image from a Dockerfile", "Images")                                 \
     X(runner, "runner", "the images that jobs run in", "Images")                                    \
     X(doctor, "doctor", "tell what this host can do, and what mends the rest", "Host")               \

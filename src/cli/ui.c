@@ -590,6 +590,15 @@ void ui_finish(struct ui *u) {
         summary(u);
 }
 
+void ui_pause(struct ui *u) {
+    pthread_mutex_lock(&u->lock);
+    if (u->o.mode == UI_LIVE)
+        erase(u);
+    fflush(u->o.out);
+}
+
+void ui_resume(struct ui *u) { pthread_mutex_unlock(&u->lock); }
+
 void ui_free(struct ui *u) {
     if (!u)
         return;

@@ -22,6 +22,9 @@ struct ui *ui_new(const struct ui_options *o);
 void ui_sink(const struct event *ev, void *ui); /* an event_sink_fn */
 /* Ends the live part and prints the summary table. */
 void ui_finish(struct ui *u);
+/* The terminal is somebody else's between the two; whoever tells something meanwhile waits. */
+void ui_pause(struct ui *u);
+void ui_resume(struct ui *u);
 void ui_free(struct ui *u);
 /* Appends text with control sequences removed; keeps SGR when colour. */
 void ui_clean(struct sv text, bool colour, struct buf *out);

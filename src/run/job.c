@@ -530,6 +530,7 @@ int job_setup(struct jobx *x, struct err *e) {
 
 void job_teardown(struct jobx *x) {
     background_end(x);
+static void late_work(struct jobx *x) {
     while (x->late) {
         struct late *l = x->late;
         x->late = l->next;
@@ -537,6 +538,10 @@ void job_teardown(struct jobx *x) {
             l->fn(x, l->arg);
         free(l);
     }
+}
+
+void job_teardown(struct jobx *x) {
+    late_work(x);
     host_end(x);
     results_stop(x);
     engine_free(x->engine);
@@ -559,6 +564,7 @@ void job_teardown(struct jobx *x) {
     steps_done(x);
     actions_done(x);
     free(x->services);
+    strv_done(&x->kept_env);
     strv_done(&x->image_env);
     strv_done(&x->base_env);
     strv_done(&x->env);
@@ -615,39 +621,57 @@ static int prepare(struct jobx *x, struct err *e) {
     return 0;
 }
 
+/* The box of a failed job stays, with its services, for `slipway shell`. */
+static void keep_up(struct jobx *x) {
+    struct run *r = x->run;
+    late_work(x);
+    if (!x->kept_env.n)
+        jobx_env(x, NULL, &x->kept_env);
+    pthread_mutex_lock(&r->mu);
+    x->next_kept = r->kept;
+    r->kept = x;
+    pthread_mutex_unlock(&r->mu);
+}
+
 static void attempt(struct leg *leg, unsigned no) {
-    struct jobx x = {.attempt = no, .leg = leg, .run = leg->run, .rq = leg->run->rq, .pj = leg->job->pj, .a = &leg->arena, .status = OUT_SUCCESS,
+    struct jobx *x = xcalloc(1, sizeof *x);
+    *x = (struct jobx){.attempt = no, .leg = leg, .run = leg->run, .rq = leg->run->rq, .pj = leg->job->pj, .a = &leg->arena, .status = OUT_SUCCESS,
                      .out_r = -1, .out_w = -1, .temp_fd = -1, .cmd_fd = -1, .scratch = -1, .held_fd = -1, .place = &place_box};
     struct err e = {0};
-    int r = prepare(&x, &e);
-    steps_prepare(&x);
+    int r = prepare(x, &e);
+    steps_prepare(x);
     if (r >= 0)
-        r = job_setup(&x, &e);
+        r = job_setup(x, &e);
     if (r > 0) {
         leg->outcome = OUT_UNAVAILABLE;
-        jobx_note(&x, LEVEL_WARNING, "%s", leg->reason ? leg->reason : "not available here");
+        jobx_note(x, LEVEL_WARNING, "%s", leg->reason ? leg->reason : "not available here");
     } else if (r < 0) {
-        jobx_error(&x, &e);
-        services_logs(&x);
+        jobx_error(x, &e);
+        services_logs(x);
         leg->host_failed = e.kind == ERR_ENV;
         leg_fail(leg, atomic_load(&leg->cancel) ? OUT_CANCELLED : OUT_FAILURE, "%s", e.msg);
     } else {
-        notes_not_yet(&x);
-        steps_run(&x);
-        if (x.bitbucket)
-            bitbucket_after(&x);
+        notes_not_yet(x);
+        steps_run(x);
+        if (x->bitbucket)
+            bitbucket_after(x);
         else
-            job_outputs(&x);
-        if (x.status == OUT_FAILURE)
-            services_logs(&x);
-        leg->outcome = x.status == OUT_FAILURE         ? OUT_FAILURE
+            job_outputs(x);
+        if (x->status == OUT_FAILURE)
+            services_logs(x);
+        leg->outcome = x->status == OUT_FAILURE         ? OUT_FAILURE
                        : atomic_load(&leg->cancel) > 0 ? OUT_CANCELLED
-                       : x.held                        ? OUT_HELD
+                       : x->held                        ? OUT_HELD
                                                        : OUT_SUCCESS;
         if (leg->outcome == OUT_HELD)
-            leg_fail(leg, OUT_HELD, "%u held back; --allow-deploy lets %s go", x.held, x.held == 1 ? "it" : "them");
+            leg_fail(leg, OUT_HELD, "%u held back; --allow-deploy lets %s go", x->held, x->held == 1 ? "it" : "them");
     }
-    job_teardown(&x);
+    if (x->rq->keep && leg->outcome == OUT_FAILURE && x->box) {
+        keep_up(x);
+        return;
+    }
+    job_teardown(x);
+    free(x);
 }
 
 /* Bitbucket's on-fail: retry takes a failed step from its beginning, in a box of its own. */

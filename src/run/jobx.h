@@ -136,6 +136,9 @@ struct jobx {
     unsigned held;              /* what was held back so far */
     uint64_t held_read;
     bool held_full;
+    struct strv kept_env;       /* --keep: of the step that failed */
+    const char *kept_cwd, *kept_step;
+    struct jobx *next_kept;
     struct matchers *matchers;  /* problem matchers, or NULL */
     char last_code[12];         /* Bitbucket: of the script, for its after-script */
 };

@@ -6,6 +6,7 @@
 #include "run/action.h"
 #include "run/conc.h"
 #include "run/contexts.h"
+#include "run/jobx.h"
 #include "run/matrix.h"
 
 #include <sys/epoll.h>
@@ -391,9 +392,25 @@ static void origin_free(struct origin *o) {
     free(o);
 }
 
+/* Their engines end with the help of the loop. */
+static void end_kept(struct run *r) {
+    bool loop = r->kept && pthread_create(&r->loop_thread, NULL, loop_main, r->loop) == 0;
+    while (r->kept) {
+        struct jobx *x = r->kept;
+        r->kept = x->next_kept;
+        job_teardown(x);
+        free(x);
+    }
+    if (loop) {
+        loop_post(r->loop, loop_end, NULL);
+        pthread_join(r->loop_thread, NULL);
+    }
+}
+
 void run_free(struct run *r) {
     if (!r)
         return;
+    end_kept(r);
     for (size_t i = 0; i < r->n_flows; i++)
         flow_free(r->flows[i]);
     free(r->flows);

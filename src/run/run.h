@@ -33,6 +33,8 @@ struct run_event {
     const struct strv *changed;  /* changed paths, for conditions of steps; NULL = not known */
 };
 
+struct run_stop;
+enum run_go { RUN_GO_ON, RUN_REPEAT, RUN_STOP };
 struct run_request {
     const struct plan *const *plans;
     size_t n_plans;
@@ -55,7 +57,11 @@ struct run_request {
     bool bind;                   /* the job writes to the user's work tree */
     bool clean;                  /* a clean checkout of the commit; no download caches */
     bool with_ignored;
-    bool keep;                   /* leave boxes of failed jobs up until run_free */
+    bool keep;                   /* leave boxes of failed jobs up until run_free: shell.h */
+    /* --break: steps (id, number or name), "on-failure"; asked on the job's thread (shell.h). */
+    struct strv breaks;
+    enum run_go (*on_stop)(void *arg, const struct run_stop *at);
+    void *on_stop_arg;
     bool offline;
     bool skip_unavailable;       /* legs whose label cannot be had do not fail the run */
     bool no_host_env;            /* neither the host's CA bundle nor its proxy variables */

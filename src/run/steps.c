@@ -260,14 +260,23 @@ void step_body(struct jobx *x, struct step *s) {
         e = env_err;
     if (r >= 0)
         r = ctx_number(&c, &ps->timeout_minutes, 0, &minutes, &e);
-    if (r >= 0)
-        r = work(x, s, &c, own, minutes, &e);
-    x->cur = s;
-    if (r < 0) {
-        s->outcome = OUT_FAILURE;
-        s->code = s->code ? s->code : 1;
-        jobx_error(x, &e);
-    }
+    enum run_go go_on = r >= 0 ? step_stop(x, s, own, false) : RUN_GO_ON;
+    do {
+        s->outcome = OUT_NONE;
+        s->code = 0;
+        if (go_on == RUN_STOP)
+            s->outcome = OUT_CANCELLED;
+        else if (r >= 0)
+            r = work(x, s, &c, own, minutes, &e);
+        x->cur = s;
+        if (r < 0) {
+            s->outcome = OUT_FAILURE;
+            s->code = s->code ? s->code : 1;
+            jobx_error(x, &e);
+        }
+        go_on = s->outcome == OUT_FAILURE ? step_stop(x, s, own, true) : RUN_GO_ON;
+        r = 0;
+    } while (go_on == RUN_REPEAT);
     finish(x, s, &c, t0);
 }
 

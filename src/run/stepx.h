@@ -1,6 +1,7 @@
 #pragma once
 /* What the parts of a step share: steps.c, step_*.c and actions. Inside run/ only. */
 #include "run/jobx.h"
+#include "run/shell.h"
 
 #define MINUTE (60ull * 1000000000ull)
 
@@ -22,6 +23,10 @@ void step_files_take(struct jobx *x, const char *key);
 int step_script(struct jobx *x, struct step *s, struct ctx *c, const struct value *own, double minutes, struct err *e);
 /* The outcome of a process that has ended so; says why when it is none of success. */
 void step_conclude(struct jobx *x, struct step *s, int code, enum exec_end end, double minutes);
+
+/* --- shell.c --------------------------------------------------------------------------------- */
+/* A step is about to start, or has failed: stops where --break asks for it, notes for --keep. */
+enum run_go step_stop(struct jobx *x, struct step *s, const struct value *own, bool failed);
 
 /* --- step_match.c ---------------------------------------------------------------------------- */
 void step_matchers_command(struct jobx *x, const struct wcommand *c);
