@@ -1,6 +1,8 @@
 /* Commands in a box, from the main process: see proto.h for what goes over the reply socket. */
 #include "box/impl.h"
 
+#include <sys/stat.h>
+
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -85,6 +87,14 @@ static int ready_wait(struct box_proc *p, const struct box_exec *x, struct err *
     return 0;
 }
 
+/* /dev/stdout and /dev/stderr are opened by path, which asks for the pipe's own permissions; its
+ * owner is nobody in the box. Only who has the descriptor finds that path. */
+static void reopenable(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && (st.st_mode & 0666) != 0666)
+        (void)fchmod(fd, 0666);
+}
+
 int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, struct err *e) {
     static const uint32_t flag[3] = {BOX_F_IN, BOX_F_OUT, BOX_F_ERR};
     const int given[3] = {x->in, x->out, x->err};
@@ -99,6 +109,7 @@ int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, str
         if (given[i] >= 0) {
             h.flags |= flag[i];
             fds[n++] = given[i];
+            reopenable(given[i]);
         }
     h.flags |= (x->tty ? BOX_F_TTY : 0) | (x->new_pidns ? BOX_F_PIDNS : 0) |
                (x->privileged || b->privileged ? BOX_F_PRIVILEGED : 0) |

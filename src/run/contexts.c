@@ -309,6 +309,12 @@ static int tree_scalar(struct ctx *c, plan_tree t, const struct value **ret, str
     return 0;
 }
 
+static bool is_insert(struct sv key) {
+    if (!sv_starts(key, "${{") || !sv_ends(key, "}}") || key.n < 5)
+        return false;
+    return sv_eqs(sv_trim(sv_sub(key, 3, key.n - 5)), "insert");
+}
+
 static int tree(struct ctx *c, plan_tree t, const struct value **ret, unsigned depth, struct err *e) {
     int r;
     if (depth > 50)
@@ -321,7 +327,12 @@ static int tree(struct ctx *c, plan_tree t, const struct value **ret, unsigned d
             const struct value *v;
             if ((r = tree(c, t->items[i], &v, depth + 1, e)) < 0)
                 return r;
-            val_push(c->a, list, v);
+            /* An expression that gives a list stands for its items. */
+            bool splice = v->kind == VAL_ARRAY && t->items[i]->kind == YAML_SCALAR;
+            for (size_t k = 0; splice && k < v->n; k++)
+                val_push(c->a, list, v->items[k]);
+            if (!splice)
+                val_push(c->a, list, v);
         }
         *ret = list;
         return 0;
@@ -329,9 +340,19 @@ static int tree(struct ctx *c, plan_tree t, const struct value **ret, unsigned d
     struct value *map = val_object(c->a);
     for (size_t i = 0; i < t->n; i++) {
         const struct value *k, *v;
-        if ((r = tree_scalar(c, t->keys[i], &k, e)) < 0 ||
+        bool insert = is_insert(t->keys[i]->text);
+        if ((!insert && (r = tree_scalar(c, t->keys[i], &k, e)) < 0) ||
             (r = tree(c, t->items[i], &v, depth + 1, e)) < 0)
             return r;
+        if (insert) { /* the mapping's pairs, in place */
+            if (v->kind != VAL_OBJECT) {
+                err_set(e, ERR_CONFIG, -EINVAL, "the value of ${{ insert }} must be a mapping");
+                return err_at(e, -EINVAL, t->keys[i]->at);
+            }
+            for (size_t n = 0; n < v->n; n++)
+                val_set(c->a, map, v->keys[n], v->items[n]);
+            continue;
+        }
         struct sv key = t->keys[i]->text;
         if (template_has_expr(key))
             key = val_to_string(c->a, k);

@@ -528,8 +528,6 @@ int job_setup(struct jobx *x, struct err *e) {
     return x->bitbucket ? bitbucket_before(x, e) : 0;
 }
 
-void job_teardown(struct jobx *x) {
-    background_end(x);
 static void late_work(struct jobx *x) {
     while (x->late) {
         struct late *l = x->late;
@@ -541,6 +539,7 @@ static void late_work(struct jobx *x) {
 }
 
 void job_teardown(struct jobx *x) {
+    background_end(x);
     late_work(x);
     host_end(x);
     results_stop(x);
@@ -621,6 +620,13 @@ static int prepare(struct jobx *x, struct err *e) {
     return 0;
 }
 
+static void end_first_kept(struct run *r) {
+    struct jobx *x = r->kept;
+    r->kept = x->next_kept;
+    job_teardown(x);
+    free(x);
+}
+
 /* The box of a failed job stays, with its services, for `slipway shell`. */
 static void keep_up(struct jobx *x) {
     struct run *r = x->run;
@@ -630,6 +636,7 @@ static void keep_up(struct jobx *x) {
     pthread_mutex_lock(&r->mu);
     x->next_kept = r->kept;
     r->kept = x;
+    r->end_first_kept = end_first_kept;
     pthread_mutex_unlock(&r->mu);
 }
 

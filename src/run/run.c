@@ -6,7 +6,6 @@
 #include "run/action.h"
 #include "run/conc.h"
 #include "run/contexts.h"
-#include "run/jobx.h"
 #include "run/matrix.h"
 
 #include <sys/epoll.h>
@@ -91,6 +90,9 @@ static int top_flows(struct run *r, struct err *e) {
         for (size_t k = 0; t && k < t->n_inputs; k++) {
             const struct plan_input *p = &t->inputs[k];
             const char *given = strv_env_get(&rq->inputs, p->name);
+            const struct value *told = given || !rq->event.payload ? NULL : val_gets(val_gets(rq->event.payload, "inputs"), p->name);
+            if (told && told->kind != VAL_NULL)
+                given = val_to_string(&r->arena, told).p;
             struct sv s = given ? sv_from(given) : p->dflt.s ? sv_n(p->dflt.s, p->dflt.n) : SV("");
             const struct value *v = val_string(&r->arena, s);
             if (p->type == INPUT_BOOLEAN)
@@ -395,12 +397,8 @@ static void origin_free(struct origin *o) {
 /* Their engines end with the help of the loop. */
 static void end_kept(struct run *r) {
     bool loop = r->kept && pthread_create(&r->loop_thread, NULL, loop_main, r->loop) == 0;
-    while (r->kept) {
-        struct jobx *x = r->kept;
-        r->kept = x->next_kept;
-        job_teardown(x);
-        free(x);
-    }
+    while (r->kept)
+        r->end_first_kept(r);
     if (loop) {
         loop_post(r->loop, loop_end, NULL);
         pthread_join(r->loop_thread, NULL);

@@ -118,7 +118,8 @@ struct run {
     struct loop *loop;
     pthread_t loop_thread;
     struct lease *lease;
-    struct jobx *kept;           /* failed jobs whose boxes stay */
+    struct jobx *kept;           /* failed jobs whose boxes stay, and how one of them ends */
+    void (*end_first_kept)(struct run *r);
     char *token;                 /* GITHUB_TOKEN of this run */
     char *repository, *owner, *repo_name, *ref, *ref_name, *sha, *actor;
     uint64_t number;             /* run_number */

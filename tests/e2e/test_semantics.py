@@ -55,3 +55,29 @@ def test_setup_python_finds_tracebacks(root, tmp_path, runner):
               - run: python boom.py
         """, files={"boom.py": "def f():\n    raise ValueError('boom')\nf()\n"}, check=1)
     assert [(e["text"], e["file"], e["line"]) for e in annotations(r) if e["text"] == "boom"] == [("boom", "boom.py", 2)]
+
+
+def test_streams_by_path_and_inserted_mappings(sl, place, standins):
+    d = sl.repo(place, {"event.json": '{"inputs": {"word": "w"}}', ".github/workflows/ci.yml": """
+        on: {workflow_dispatch: {inputs: {word: {required: true, type: string}}}}
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            strategy:
+              matrix:
+                of:
+                  - a: one
+                    "${{ insert }}": {b: "${{ 'two' }}"}
+                  - ${{ fromJSON('[{"a":"x"},{"a":"y"}]') }}
+            steps:
+              - run: |
+                  echo "a=${{ matrix.of.a }} b=${{ matrix.of.b }}" | tee /dev/stderr >/dev/null
+                  sudo sh -c 'echo root >/dev/stdout'
+              - run: docker run --rm python:3.11-slim-bookworm sh -c 'echo "container ${{ matrix.of.a }}" >/dev/stderr'
+          k:
+            runs-on: ubuntu-latest
+            container: python:3.11-slim-bookworm
+            steps: [{run: 'echo "k wrote ${{ inputs.word }} ${{ github.event.inputs.word }}" > /dev/stderr'}]
+        """})
+    text = outputs(sl("run", "--json", "-e", "event.json", "workflow_dispatch", cwd=d, check=0)).split("\n")
+    assert {"a=one b=two", "a=x b=", "a=y b=", "container x", "k wrote w w"} <= set(text) and text.count("root") == 3
