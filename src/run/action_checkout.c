@@ -153,6 +153,8 @@ static int submodules(struct jobx *x, const char *target, bool wanted, bool own,
     return r ? err_set(e, ERR_FAILED, -EIO, "submodules: %s", buf_str(&out)) : 0;
 }
 
+int checkout_to(struct jobx *x, const char *target, int depth, struct err *e) { return do_checkout(x, "", "", target, depth, e); }
+
 int checkout_default(struct jobx *x, int depth, struct err *e) {
     int r = do_checkout(x, "", "", x->workspace, depth, e);
     return r < 0 ? r : submodules(x, x->workspace, false, true, e);

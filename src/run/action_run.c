@@ -171,6 +171,8 @@ static int native(struct jobx *x, struct step *s, struct ctx *c, struct err *e) 
         val_set(c->a, in, with->keys[i], val_string(c->a, sv_trim(with->items[i]->str)));
     r = s->native(x, s, in, e);
     output_end(x->out);
+    if (r >= 0 && s->outcome == OUT_CANCELLED)
+        return 0; /* concluded by the process that it ran */
     if (r >= 0)
         s->outcome = s->code ? OUT_FAILURE : OUT_SUCCESS;
     else if (atomic_load(&x->leg->cancel) > x->cancel_seen) {

@@ -220,8 +220,15 @@ int action_cache_save(struct jobx *x, struct step *s, const struct value *with, 
 int action_upload_artifact(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_merge_artifacts(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_download_artifact(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_docker_login(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_setup_buildx(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_setup_qemu(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_docker_metadata(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_build_push(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 /* hashFiles() in a step (ctx.hash_files); arg is the jobx. */
 int step_hash_files(void *arg, const char *const *patterns, size_t n, bool follow, struct buf *out, struct err *e);
+/* The repository as a checkout without inputs has it, at a path of the job. */
+int checkout_to(struct jobx *x, const char *target, int depth, struct err *e);
 /* The plain clone that a Bitbucket step gets. */
 int checkout_default(struct jobx *x, int depth, struct err *e); /* 0: whole history */
 static inline const char *with_get(const struct value *with, const char *key, const char *dflt) {

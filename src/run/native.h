@@ -18,3 +18,11 @@ int native_tmp(struct jobx *x, int scratch, char name[40], struct err *e);
 /* Non-empty trimmed lines of an input, as core.getMultilineInput. */
 void native_lines(const struct value *with, const char *key, struct strv *out);
 bool native_true(const struct value *with, const char *key, bool dflt);
+/* The environment of the step's processes, with what the step itself sets. */
+void native_env(struct jobx *x, struct step *s, struct strv *ret);
+/* Runs a program as the step's user in the workspace; its output is the step's. The exit code, or negative;
+ * a cancelled or late one concludes the step and gives -ECANCELED with no error set. */
+int native_exec(struct jobx *x, struct step *s, const char *const *argv, struct strv *env, struct err *e);
+void native_group(struct jobx *x, const char *title); /* NULL ends it */
+/* Items of a list input: lines, and unless they stay whole, what commas separate ("…" around a field). */
+int native_list(const struct value *with, const char *key, bool whole_lines, struct strv *out, struct err *e);

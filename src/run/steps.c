@@ -102,6 +102,11 @@ native_fn native_find(const char *uses) {
         {"actions/upload-artifact@", action_upload_artifact},
         {"actions/upload-artifact/merge@", action_merge_artifacts},
         {"actions/download-artifact@", action_download_artifact},
+        {"docker/login-action@", action_docker_login},
+        {"docker/setup-buildx-action@", action_setup_buildx},
+        {"docker/setup-qemu-action@", action_setup_qemu},
+        {"docker/metadata-action@", action_docker_metadata},
+        {"docker/build-push-action@", action_build_push},
     };
     for (size_t i = 0; i < ELEMENTS(table); i++)
         if (strncasecmp(uses, table[i].name, strlen(table[i].name)) == 0)
