@@ -67,6 +67,8 @@ struct progress_sink {
     char digest[80]; /* aux digest of a push */
 };
 int api_progress(struct api *c, struct progress_sink *ps, struct err *e);
+/* cmd_image.c: pushes one reference and shows it; digest (may be NULL): of the manifest. */
+int push_image(const char *ref, bool quiet, char digest[80], struct err *e);
 
 /* --- tty.c --------------------------------------------------------------------------------- */
 struct stream_opts {

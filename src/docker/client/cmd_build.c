@@ -284,15 +284,29 @@ static int check_outputs(struct build_opts *o, struct err *e) {
     return 0;
 }
 
-static int push_tags(const struct build_opts *o) {
-    for (size_t i = 0; i < o->tags.n; i++) {
-        char push[] = "push";
-        char *argv[] = {push, o->tags.v[i], NULL};
-        int code = cmd_push(2, argv);
-        if (code)
-            return code;
-    }
-    return 0;
+static int push_tags(const struct build_opts *o, char digest[80], struct err *e) {
+    int r = 0;
+    for (size_t i = 0; i < o->tags.n && r >= 0; i++)
+        r = push_image(o->tags.v[i], o->quiet, digest, e);
+    return r;
+}
+
+/* What buildx tells about a result; the digest is the manifest's, which a push makes. */
+static int write_metadata(const struct build_opts *o, const char *id, const char *digest, struct err *e) {
+    _cleanup_buf_ struct buf b = BUF_MAX(256u << 10), names = BUF_MAX(128u << 10);
+    struct json_w w;
+    jw_init(&w, &b, 2);
+    jw_obj(&w);
+    jw_kstr(&w, "containerimage.config.digest", id);
+    if (*digest)
+        jw_kstr(&w, "containerimage.digest", digest);
+    for (size_t i = 0; i < o->tags.n; i++)
+        buf_addf(&names, "%s%s", i ? "," : "", o->tags.v[i]);
+    if (o->tags.n)
+        jw_kstr(&w, "image.name", buf_str(&names));
+    jw_end_obj(&w);
+    buf_addc(&b, '\n');
+    return fs_write(AT_FDCWD, o->metadata, buf_sv(&b), 0644, false, e);
 }
 
 int cmd_build(int argc, char **argv) {
@@ -336,13 +350,12 @@ int cmd_build(int argc, char **argv) {
         puts(ps.id);
     if (r >= 0 && o.iidfile)
         r = fs_write(AT_FDCWD, o.iidfile, sv_from(ps.id), 0644, false, &e);
-    if (r >= 0 && o.metadata) {
-        _cleanup_free_ char *m = xasprintf("{\n  \"containerimage.config.digest\": \"%s\"\n}\n", ps.id);
-        r = fs_write(AT_FDCWD, o.metadata, sv_from(m), 0644, false, &e);
-    }
+    char digest[80] = "";
+    if (r >= 0 && o.push)
+        r = push_tags(&o, digest, &e);
+    if (r >= 0 && o.metadata)
+        r = write_metadata(&o, ps.id, digest, &e);
     code = r < 0 ? fail_print(&e) : 0;
-    if (!code && o.push)
-        code = push_tags(&o);
 out:
     build_opts_done(&o);
     return code;

@@ -170,7 +170,7 @@ int cmd_pull(int argc, char **argv) {
     return pull_image(rest.v[0], platform, quiet, stdout, &e) < 0 ? fail_print(&e) : 0;
 }
 
-static int push_one(const char *ref, bool quiet, struct err *e) {
+int push_image(const char *ref, bool quiet, char digest[80], struct err *e) {
     _cleanup_free_ char *name = NULL, *tag = NULL;
     cut_ref(ref, &name, &tag);
     if (!tag) {
@@ -196,6 +196,8 @@ static int push_one(const char *ref, bool quiet, struct err *e) {
         _cleanup_free_ char *full = full_ref(name, tag);
         puts(full);
     }
+    if (r >= 0 && digest)
+        memcpy(digest, ps.digest, sizeof ps.digest);
     return r;
 }
 
@@ -209,7 +211,7 @@ int cmd_push(int argc, char **argv) {
         return r;
     struct err e = {0};
     if (!all)
-        return push_one(rest.v[0], quiet, &e) < 0 ? fail_print(&e) : 0;
+        return push_image(rest.v[0], quiet, NULL, &e) < 0 ? fail_print(&e) : 0;
     _cleanup_arena_ struct arena a = {0};
     _cleanup_buf_ struct buf path = BUF_MAX(64u << 10), fj = BUF_MAX(32u << 10);
     struct strv filters = {0};
@@ -225,7 +227,7 @@ int cmd_push(int argc, char **argv) {
     for (size_t i = 0; j && i < j->n; i++) {
         const struct json *t = json_get(j->items[i], "RepoTags");
         for (size_t k = 0; t && k < t->n; k++, pushed++)
-            if (push_one(json_str(t->items[k], ""), quiet, &e) < 0)
+            if (push_image(json_str(t->items[k], ""), quiet, NULL, &e) < 0)
                 return fail_print(&e);
     }
     if (!pushed) {
