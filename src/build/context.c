@@ -73,3 +73,11 @@ int context_unpack(int fd, int dir, struct err *e) {
     decoder_free(d);
     return r < 0 ? err_wrap(e, r, "the context") : 0;
 }
+
+bool context_is_tar(struct sv b) {
+    static const struct sv magics[] = {{"\x1f\x8b", 2}, {"\xFD" "7zXZ", 5}, {"BZh", 3}, {"\x28\xB5\x2F\xFD", 4}};
+    for (size_t i = 0; i < ELEMENTS(magics); i++)
+        if (b.n >= magics[i].n && memcmp(b.p, magics[i].p, magics[i].n) == 0)
+            return true;
+    return b.n > 262 && memcmp(b.p + 257, "ustar", 5) == 0;
+}

@@ -3,10 +3,12 @@
  * bare repository of the store and exported from there; its files get the commit's time, so that the
  * same commit gives the same layer on any day. */
 #include "build/netsrc.h"
+#include "build/context.h"
 #include "base/http.h"
 #include "build/eval.h"
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/loop.h"
 #include "core/proc.h"
 #include "source/git.h"
 
@@ -360,3 +362,60 @@ int netsrc_fetch(struct store *s, const struct netsrc *rm, const char *path, int
         memcpy(ret_commit, sha, sizeof sha);
     return r;
 }
+
+/* --- a whole context ------------------------------------------------------------------------ */
+
+static void list(int dir, struct strv *names) {
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *de; d && (de = readdir(d));)
+        if (!streq(de->d_name, ".") && !streq(de->d_name, ".."))
+            strv_add(names, de->d_name);
+    if (d)
+        closedir(d);
+}
+
+int netsrc_context(struct store *s, struct lease *l, const char *url, const volatile int *cancel, int *ret_dir, char **ret_file,
+                   struct err *e) {
+    _cleanup_arena_ struct arena a = {0};
+    struct netsrc *rm = netsrc_read(&a, url, e);
+    int scratch = lease_scratch(l, e);
+    _cleanup_free_ char *base = lease_scratch_path(l), *path = NULL;
+    char name[40] = "fetched-", id[17];
+    if (!rm)
+        return -EINVAL;
+    if (scratch < 0 || !base)
+        return scratch < 0 ? scratch : -ENOMEM;
+    random_id(id, 16);
+    snprintf(name, sizeof name, "fetched-%s", id);
+    path = path_join(base, name);
+    if (mkdirat(scratch, name, 0700) < 0)
+        return err_errno(e, -errno, "%s", path);
+    int dir = openat(scratch, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_errno(e, -errno, "%s", path);
+    int r = netsrc_fetch(s, rm, path, dir, cancel, NULL, e);
+    if (r >= 0 && rm->kind == NETSRC_HTTP) {
+        struct strv names = {0};
+        list(dir, &names);
+        _cleanup_close_ int fd = r >= 0 && names.n == 1 ? openat(dir, names.v[0], O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+        char start[512];
+        ssize_t n = fd < 0 ? -1 : pread(fd, start, sizeof start, 0);
+        if (n < 0)
+            r = r < 0 ? r : err_errno(e, -EIO, "%s", url);
+        if (r >= 0 && context_is_tar(sv_n(start, (size_t)n))) {
+            (void)unlinkat(dir, names.v[0], 0);
+            r = context_unpack(fd, dir, e);
+        } else if (r >= 0) {
+            *ret_file = xstrdup(names.v[0]);
+        }
+        strv_done(&names);
+    }
+    if (r < 0) {
+        close(dir);
+        return err_wrap(e, r, "build context");
+    }
+    *ret_dir = dir;
+    return 0;
+}
+

@@ -31,3 +31,8 @@ int netsrc_checksum_ok(const struct netsrc *rm); /* -EINVAL: not of the right fo
  * its own name, or the folder's content. *ret_commit (git): 40 hex. */
 int netsrc_fetch(struct store *s, const struct netsrc *rm, const char *path, int dir, const volatile int *cancel,
                  char ret_commit[41], struct err *e);
+/* A build context: fetched into a new folder of the lease's scratch (*ret_dir, the caller's). An archive
+ * behind a URL is unpacked there; of any other file *ret_file is the name (malloc): a Dockerfile by
+ * itself. */
+int netsrc_context(struct store *s, struct lease *l, const char *url, const volatile int *cancel, int *ret_dir, char **ret_file,
+                   struct err *e);

@@ -417,7 +417,8 @@ int run_step(struct build *b, struct vertex *v, const char *upper, struct err *e
     spec.layers = (const char *const *)layers.v;
     spec.n_layers = layers.n;
     memcpy(spec.upper_snap, upper, sizeof spec.upper_snap);
-    if ((v->network && streq(v->network, "host")) || (!v->network && b->rq->host_network))
+    bool host = v->network ? streq(v->network, "host") : b->rq->host_network;
+    if (host && !b->rq->net) /* where a job builds, its network is "the host's" */
         spec.host_net = true;
     else if (!(v->network && streq(v->network, "none")) && !b->rq->no_network) {
         spec.net = b->rq->net;

@@ -6,7 +6,6 @@
 #include "core/fs.h"
 #include "core/loop.h"
 
-#include <dirent.h>
 #include <sys/stat.h>
 
 void build_input_done(struct build_input *in) {
@@ -20,12 +19,6 @@ void build_input_done(struct build_input *in) {
     free(in->dockerfile);
     buf_done(&in->text);
     buf_done(&in->ignore);
-}
-
-static int is_tar(const struct buf *b) {
-    const unsigned char *p = (const unsigned char *)b->p;
-    return (b->n > 262 && memcmp(p + 257, "ustar", 5) == 0) || (b->n > 2 && p[0] == 0x1f && p[1] == 0x8b) ||
-           (b->n > 6 && (memcmp(p, "\xFD" "7zXZ", 5) == 0 || memcmp(p, "BZh", 3) == 0 || memcmp(p, "\x28\xB5\x2F\xFD", 4) == 0));
 }
 
 /* The archive on stdin, whose beginning was read already, through a file of the lease into a folder. */
@@ -67,7 +60,7 @@ static int from_stdin(struct cli_ctx *c, struct build_input *in, const char *fil
         if (n < 0)
             return err_errno(e, -errno, "stdin");
         buf_add(&in->text, chunk, (size_t)n);
-        if (is_tar(&in->text))
+        if (context_is_tar(buf_sv(&in->text)))
             return tar_context(c, in, file, e);
         if (!buf_ok(&in->text))
             return err_set(e, ERR_LIMIT, -EFBIG, "the Dockerfile on stdin is larger than 4 MiB");
@@ -125,67 +118,10 @@ static int dockerfile_of(struct build_input *in, const char *file, struct err *e
     return r < 0 ? err_set(e, ERR_USER, r, "%s of %s: %s", in->dockerfile, in->name, strerror(-r)) : 0;
 }
 
-static void list(int dir, struct strv *names) {
-    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    for (struct dirent *de; d && (de = readdir(d));)
-        if (!streq(de->d_name, ".") && !streq(de->d_name, ".."))
-            strv_add(names, de->d_name);
-    if (d)
-        closedir(d);
-}
-
-/* Fetches into a new folder of the lease. The only file of it is an archive: unpacked; else with
- * `as_file` its name (malloc), for a Dockerfile by itself. */
-static int fetch(struct cli_ctx *c, const char *url, const volatile int *cancel, int *ret_dir, char **ret_file, struct err *e) {
-    _cleanup_arena_ struct arena a = {0};
-    struct netsrc *rm = netsrc_read(&a, url, e);
-    int scratch = lease_scratch(c->lease, e);
-    _cleanup_free_ char *base = lease_scratch_path(c->lease), *path = NULL;
-    char name[40] = "fetched-", id[17];
-    if (!rm)
-        return -EINVAL;
-    if (scratch < 0 || !base)
-        return scratch < 0 ? scratch : -ENOMEM;
-    random_id(id, 16);
-    snprintf(name, sizeof name, "fetched-%s", id);
-    path = path_join(base, name);
-    if (mkdirat(scratch, name, 0700) < 0)
-        return err_errno(e, -errno, "%s", path);
-    int dir = openat(scratch, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return err_errno(e, -errno, "%s", path);
-    int r = netsrc_fetch(c->store, rm, path, dir, cancel, NULL, e);
-    if (r >= 0 && rm->kind == NETSRC_HTTP) {
-        struct strv names = {0};
-        list(dir, &names);
-        _cleanup_close_ int fd = r >= 0 && names.n == 1 ? openat(dir, names.v[0], O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-        _cleanup_buf_ struct buf head = BUF_MAX(1024);
-        char start[512];
-        ssize_t n = fd < 0 ? -1 : pread(fd, start, sizeof start, 0);
-        if (n < 0)
-            r = err_errno(e, -EIO, "%s", url);
-        buf_add(&head, start, n > 0 ? (size_t)n : 0);
-        if (r >= 0 && is_tar(&head)) {
-            (void)unlinkat(dir, names.v[0], 0);
-            r = context_unpack(fd, dir, e);
-        } else if (r >= 0) {
-            *ret_file = xstrdup(names.v[0]);
-        }
-        strv_done(&names);
-    }
-    if (r < 0) {
-        close(dir);
-        return err_wrap(e, r, "build context");
-    }
-    *ret_dir = dir;
-    return 0;
-}
-
 static int from_url(struct cli_ctx *c, struct build_input *in, const char *url, const char *file, const volatile int *cancel, struct err *e) {
     _cleanup_free_ char *only = NULL;
     in->name = xstrdup(url);
-    int r = fetch(c, url, cancel, &in->context, &only, e);
+    int r = netsrc_context(c->store, c->lease, url, cancel, &in->context, &only, e);
     return r < 0 ? r : dockerfile_of(in, only ? only : file, e);
 }
 
@@ -203,7 +139,7 @@ static int named_open(struct cli_ctx *c, struct build_input *in, const char *tex
     } else if (netsrc_kind(eq + 1)) {
         _cleanup_free_ char *only = NULL;
         n->folder = eq + 1;
-        int r = fetch(c, eq + 1, cancel, &n->dirfd, &only, e);
+        int r = netsrc_context(c->store, c->lease, eq + 1, cancel, &n->dirfd, &only, e);
         if (r < 0)
             return r;
     } else if (strstr(eq + 1, "://")) {

@@ -6,6 +6,7 @@
 #include "docker/impl.h"
 
 #include "build/context.h"
+#include "build/netsrc.h"
 
 struct bld {
     struct engine *g;
@@ -19,12 +20,23 @@ struct bld {
     struct pull_options pulls;
     struct image_progress progress;
     char *dockerfile, *target, *context_name, *text, *dir_name;
+    struct build_context contexts[32];
+    struct build_ssh ssh[16];
+    int ssh_fds[16];
+    struct buf called;
+    char *remote;
     int fd, dir, r;
     bool quiet, given_text, shown[512];
     struct err e;
 };
 
 static void bld_free(struct bld *x) {
+    for (size_t i = 0; i < x->q.n_contexts; i++)
+        fd_close(x->contexts[i].dirfd);
+    for (size_t i = 0; i < x->q.n_ssh; i++)
+        fd_close(x->ssh_fds[i]);
+    buf_done(&x->called);
+    free(x->remote);
     fd_close(x->fd);
     fd_close(x->dir);
     if (x->dir_name) {
@@ -90,22 +102,77 @@ static int secrets_read(struct bld *x, struct err *e) {
     return 0;
 }
 
-/* "linux/amd64": must be this machine's. */
-static int platform_check(const char *platform, struct err *e) {
-#if defined(__x86_64__)
-    static const char *const ours[] = {"linux/amd64", "linux/x86_64", "amd64", "linux"};
-#elif defined(__aarch64__)
-    static const char *const ours[] = {"linux/arm64", "linux/arm64/v8", "linux/aarch64", "arm64", "linux"};
-#else
-    static const char *const ours[] = {"linux"};
-#endif
-    if (!platform || !*platform)
-        return 0;
-    for (size_t i = 0; i < ELEMENTS(ours); i++)
-        if (streq(platform, ours[i]))
-            return 0;
-    return err_set(e, ERR_USER, -ENOTSUP, "not yet: building for %s on this machine", platform);
+/* Folders and sockets that our client names as the job sees them: [{"name":…, "path":…, "dev":…, "ino":…}]. */
+static int path_open(struct bld *x, const struct json *it, int flags, struct err *e) {
+    const char *path = json_get_str(it, "path", "");
+    struct stat st;
+    int fd = !x->g->o.job ? open(path, flags | O_CLOEXEC)
+             : flags == O_PATH ? box_open_tree(x->g->o.job, path, e) : box_open(x->g->o.job, path, flags, 0, e);
+    if (fd < 0)
+        return x->g->o.job ? fd : err_errno(e, -errno, "%s", path);
+    if (fstat(fd, &st) < 0 || json_get_int(it, "dev", -1) != (int64_t)st.st_dev || json_get_int(it, "ino", -1) != (int64_t)st.st_ino) {
+        close(fd);
+        return err_set(e, ERR_USER, -EXDEV, "%s is not what the client sees", path);
+    }
+    return fd;
 }
+
+static struct json *list_query(struct bld *x, const char *name) {
+    const char *v = httpd_query(x->rq, name);
+    struct json *j = NULL;
+    if (!v || !*v || json_parse(&x->a, sv_from(arena_strdup(&x->a, v)), &j, NULL) < 0 || !j || j->kind != JSON_ARRAY)
+        return NULL;
+    return j;
+}
+
+static int contexts_read(struct bld *x, struct err *e) {
+    struct json *j = list_query(x, "slipway.contexts");
+    for (size_t i = 0; j && i < j->n; i++) {
+        const struct json *it = j->items[i];
+        const char *image = json_get_str(it, "image", NULL);
+        if (i == ELEMENTS(x->contexts))
+            return err_set(e, ERR_LIMIT, -E2BIG, "too many --build-context");
+        int fd = image ? -1 : path_open(x, it, O_RDONLY | O_DIRECTORY, e);
+        if (!image && fd < 0)
+            return fd;
+        x->contexts[x->q.n_contexts++] = (struct build_context){
+            .name = json_get_str(it, "name", ""), .image = image, .dirfd = fd,
+            .folder = arena_printf(&x->a, "%s:%s", x->g->o.job ? "job" : "host", json_get_str(it, "path", ""))};
+    }
+    x->q.contexts = x->contexts;
+    j = list_query(x, "slipway.ssh");
+    for (size_t i = 0; j && i < j->n; i++) {
+        if (i == ELEMENTS(x->ssh))
+            return err_set(e, ERR_LIMIT, -E2BIG, "too many --ssh");
+        int fd = path_open(x, j->items[i], O_PATH, e);
+        if (fd < 0)
+            return fd;
+        x->ssh_fds[x->q.n_ssh] = fd;
+        x->ssh[x->q.n_ssh++] = (struct build_ssh){json_get_str(j->items[i], "name", ""), arena_printf(&x->a, "/proc/self/fd/%d", fd)};
+    }
+    x->q.ssh = x->ssh;
+    return 0;
+}
+
+static int call_read(struct bld *x, struct err *e) {
+    static const char *const names[] = {"build", "check", "outline", "targets"};
+    const char *v = httpd_query(x->rq, "slipway.call");
+    for (size_t i = 0; v && *v && i <= ELEMENTS(names); i++) {
+        if (i == ELEMENTS(names))
+            return err_set(e, ERR_USER, -EINVAL, "--call %s: build, check, outline or targets", v);
+        if (strncmp(v, names[i], strlen(names[i])) == 0 && (!v[strlen(names[i])] || v[strlen(names[i])] == ',')) {
+            x->q.call = (enum build_call)i;
+            x->q.call_json = strstr(v, ",format=json") != NULL;
+            break;
+        }
+    }
+    x->q.call_out = &x->called;
+    x->quiet |= x->q.call != BUILD_CALL_BUILD;
+    return 0;
+}
+
+/* Where a job builds, "host" is its own network. */
+static bool g_in_job(const struct engine *g) { return g->o.net != NULL; }
 
 static int query_read(struct bld *x, struct err *e) {
     struct httpd_req *rq = x->rq;
@@ -123,14 +190,19 @@ static int query_read(struct bld *x, struct err *e) {
         ref_format(&ref, &b);
         strv_take(&x->tags, buf_take(&b));
     }
-    if (httpd_query(rq, "remote") && *httpd_query(rq, "remote"))
-        return err_set(e, ERR_USER, -ENOTSUP, "not yet: a build context at a URL");
+    if ((v = httpd_query(rq, "remote")) && *v) {
+        if (!netsrc_kind(v))
+            return err_set(e, ERR_USER, -EINVAL, "remote=%s is no URL", v);
+        x->remote = xstrdup(v);
+    }
     if (query_bool(rq, "squash", false))
         return err_set(e, ERR_USER, -ENOTSUP, "not yet: --squash");
     if ((v = httpd_query(rq, "version")) && streq(v, "2"))
         return err_set(e, ERR_USER, -ENOTSUP, "not yet: BuildKit's session; set DOCKER_BUILDKIT=0");
-    if ((r = platform_check(httpd_query(rq, "platform"), e)) < 0 ||
-        (r = map_into(&x->a, httpd_query(rq, "buildargs"), &x->args, true, e)) < 0 ||
+    v = httpd_query(rq, "platform");
+    if (v && *v && !streq(v, "linux"))
+        x->q.platform = arena_strdup(&x->a, v);
+    if ((r = contexts_read(x, e)) < 0 || (r = map_into(&x->a, httpd_query(rq, "buildargs"), &x->args, true, e)) < 0 ||
         (r = map_into(&x->a, httpd_query(rq, "labels"), &x->labels, false, e)) < 0 || (r = secrets_read(x, e)) < 0)
         return r;
     v = httpd_query(rq, "dockerfile");
@@ -145,6 +217,11 @@ static int query_read(struct bld *x, struct err *e) {
         for (size_t i = 0; nf->kind == JSON_ARRAY && i < nf->n; i++)
             strv_add(&x->nocache, json_str(nf->items[i], ""));
     x->quiet = query_bool(rq, "q", false);
+    if ((r = call_read(x, e)) < 0)
+        return r;
+    v = httpd_query(rq, "slipway.allow");
+    x->q.allow_insecure = v && strstr(v, "security.insecure");
+    x->q.allow_host_network = g_in_job(x->g) || (v && strstr(v, "network.host"));
     x->q.no_cache = query_bool(rq, "nocache", false);
     x->q.pull = query_bool(rq, "pull", false);
     x->q.no_network = net && streq(net, "none");
@@ -236,6 +313,16 @@ static void run(struct bld *x) {
     x->q.cancel = stream_cancel(x->s);
     x->r = build_image(g->o.store, g->o.lease, &x->q, &res, &d, &x->e);
     diags_text(&d, x);
+    if (x->called.n)
+        stream_text(x->s, "%s", buf_str(&x->called));
+    if (x->r >= 0 && x->q.call) {
+        if (x->q.call == BUILD_CALL_CHECK && d.warnings) {
+            err_set(&x->e, ERR_FAILED, -EBADMSG, "the checks have %zu warning%s", d.warnings, d.warnings == 1 ? "" : "s");
+            stream_error(x->s, &x->e);
+        }
+        diags_done(&d);
+        return;
+    }
     diags_done(&d);
     if (x->r < 0) {
         stream_error(x->s, &x->e);
@@ -282,8 +369,17 @@ static int unpack(struct bld *x) {
 
 static void build_work(void *arg) {
     struct bld *x = arg;
-    if (x->dir < 0)
+    if (x->remote) {
+        x->context_name = xstrdup(x->remote);
+        char *only = NULL;
+        x->r = netsrc_context(x->g->o.store, x->g->o.lease, x->remote, stream_cancel(x->s), &x->dir, &only, &x->e);
+        if (only) {
+            free(x->dockerfile);
+            x->dockerfile = only;
+        }
+    } else if (x->dir < 0) {
         x->r = unpack(x);
+    }
     if (x->r < 0) {
         stream_error(x->s, &x->e);
         return;
@@ -351,6 +447,7 @@ void build_handle(struct engine *g, struct httpd_req *rq) {
     x->g = g;
     x->rq = rq;
     x->fd = x->dir = -1;
+    x->called = BUF_MAX(16u << 20);
     x->r = query_read(x, &x->e);
     if (x->r >= 0 && folder)
         x->r = context_open(x, folder, &status);

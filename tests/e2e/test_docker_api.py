@@ -512,3 +512,33 @@ def test_clients_that_leave_in_the_middle(docker, engine):
     late.close()
     assert engine.proc.poll() is None
     assert docker("run", "--rm", "busybox:test", "echo", "alive").stdout == "alive\n"
+
+
+def test_buildx_options(docker, tmp_path, request):
+    """What only our own client sends: named contexts, checks, a context from the network."""
+    if "debian" in request.node.name or "user" in request.node.name:
+        pytest.skip("slipway's client, and a folder that the engine may read")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/f").write_text("named\n")
+    (tmp_path / "Dockerfile").write_text("FROM base as x\nCOPY --from=files f /f\nRUN cat /f\n")
+    r = docker("buildx", "build", "-t", "team/ctx", "--build-context", f"files={tmp_path}/other", "--build-context",
+               "base=docker-image://busybox:test", tmp_path, check=0)
+    assert "named" in r.stdout + r.stderr
+    r = docker("buildx", "build", "--check", tmp_path)
+    assert r.returncode == 1 and "WARNING: FromAsCasing" in r.stdout
+    r = docker("buildx", "build", "--call=targets", tmp_path, check=0)
+    assert "x (default)" in r.stdout
+    context = tmp_path / "ctx.tar"
+    import functools, http.server, tarfile, threading
+    (tmp_path / "other/Dockerfile").write_text("FROM scratch\nCOPY f /f\n")
+    with tarfile.open(context, "w") as t:
+        t.add(tmp_path / "other", arcname=".")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        docker("build", "-t", "team/url", f"http://127.0.0.1:{server.server_address[1]}/ctx.tar", check=0)
+        docker("run", "--rm", "--entrypoint", "/nothing", "team/url")
+        assert docker("image", "inspect", "team/url").returncode == 0
+    finally:
+        server.shutdown()

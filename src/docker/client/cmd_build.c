@@ -5,14 +5,14 @@
 #include "docker/client/tarball.h"
 
 struct build_opts {
-    struct strv tags, args, labels, contexts, secrets, ssh, add_hosts, cache_from, cache_to, outputs, no_cache_filter, annotations;
-    const char *file, *target, *iidfile, *metadata, *network, *progress, *platform;
+    struct strv tags, args, labels, contexts, secrets, ssh, add_hosts, cache_from, cache_to, outputs, no_cache_filter, annotations, allow;
+    const char *file, *target, *iidfile, *metadata, *network, *progress, *platform, *call;
     bool no_cache, pull, push, load, quiet, check;
 };
 
 static void build_opts_done(struct build_opts *o) {
     struct strv *all[] = {&o->tags, &o->args, &o->labels, &o->contexts, &o->secrets, &o->ssh, &o->add_hosts, &o->cache_from,
-                          &o->cache_to, &o->outputs, &o->no_cache_filter, &o->annotations};
+                          &o->cache_to, &o->outputs, &o->no_cache_filter, &o->annotations, &o->allow};
     for (size_t i = 0; i < ELEMENTS(all); i++)
         strv_done(all[i]);
 }
@@ -92,6 +92,38 @@ static void put_list(struct buf *b, const struct strv *items) {
     jw_end_arr(&w);
 }
 
+/* Named contexts and agents: paths as this job sees them, with what tells that the engine sees the same. */
+static int put_paths(struct buf *b, const struct strv *items, bool ssh, struct err *e) {
+    struct json_w w;
+    jw_init(&w, b, 0);
+    jw_arr(&w);
+    for (size_t i = 0; i < items->n; i++) {
+        const char *eq = strchr(items->v[i], '='), *value = eq ? eq + 1 : ssh ? getenv("SSH_AUTH_SOCK") : NULL;
+        _cleanup_free_ char *name = xstrndup(items->v[i], eq ? (size_t)(eq - items->v[i]) : strlen(items->v[i])), *real = NULL;
+        struct stat st;
+        if (!value || !*value)
+            return err_set(e, ERR_USER, -EINVAL, ssh ? "--ssh %s: SSH_AUTH_SOCK is not set" : "--build-context %s: NAME=VALUE", items->v[i]);
+        jw_obj(&w);
+        jw_kstr(&w, "name", name);
+        const char *image = ssh ? NULL : startswith(value, "docker-image://");
+        if (image) {
+            jw_kstr(&w, "image", image);
+        } else if (!ssh && strstr(value, "://")) {
+            return err_set(e, ERR_USER, -ENOTSUP, "not yet: --build-context %s", items->v[i]);
+        } else {
+            real = realpath(value, NULL);
+            if (!real || stat(real, &st) < 0)
+                return err_set(e, ERR_USER, -ENOENT, "%s: no such file or directory", value);
+            jw_kstr(&w, "path", real);
+            jw_kint(&w, "dev", (int64_t)st.st_dev);
+            jw_kint(&w, "ino", (int64_t)st.st_ino);
+        }
+        jw_end_obj(&w);
+    }
+    jw_end_arr(&w);
+    return 0;
+}
+
 static int query_of(const struct build_opts *o, const char *dockerfile, struct buf *q, struct err *e) {
     buf_adds(q, "/build?version=1&rm=1");
     for (size_t i = 0; i < o->tags.n; i++)
@@ -107,6 +139,21 @@ static int query_of(const struct build_opts *o, const char *dockerfile, struct b
     if (o->quiet)
         buf_adds(q, "&q=1");
     query_add(q, "networkmode", o->network);
+    query_add(q, "slipway.call", o->check ? "check" : o->call);
+    const struct strv *const paths[] = {&o->contexts, &o->ssh};
+    for (size_t i = 0; i < ELEMENTS(paths); i++) {
+        _cleanup_buf_ struct buf text = BUF_MAX(1u << 20);
+        int r = paths[i]->n ? put_paths(&text, paths[i], i == 1, e) : 0;
+        if (r < 0)
+            return r;
+        if (paths[i]->n)
+            query_add(q, i ? "slipway.ssh" : "slipway.contexts", buf_str(&text));
+    }
+    _cleanup_buf_ struct buf allow = BUF_SMALL;
+    for (size_t i = 0; i < o->allow.n; i++)
+        buf_addf(&allow, "%s,", o->allow.v[i]);
+    if (allow.n)
+        query_add(q, "slipway.allow", buf_str(&allow));
     if (o->args.n) {
         _cleanup_buf_ struct buf j = BUF_MAX(1u << 20);
         put_map(&j, &o->args, true);
@@ -259,6 +306,16 @@ static int build_stdin(const struct build_opts *o, struct progress_sink *ps, str
     return send_build(o, buf_str(&q), NULL, -1, "-", t, ps, &status, e);
 }
 
+/* The engine fetches it. */
+static int build_url(const struct build_opts *o, const char *url, struct progress_sink *ps, struct err *e) {
+    _cleanup_buf_ struct buf q = BUF_MAX(4u << 20);
+    int status = 0, r = query_of(o, o->file, &q, e);
+    if (r < 0)
+        return r;
+    query_add(&q, "remote", url);
+    return send_build(o, buf_str(&q), NULL, -1, "-", SV(""), ps, &status, e);
+}
+
 /* --output and --cache-*: what the engine does anyway is fine, the rest is not there yet. */
 static int check_outputs(struct build_opts *o, struct err *e) {
     for (size_t i = 0; i < o->outputs.n; i++) {
@@ -273,10 +330,8 @@ static int check_outputs(struct build_opts *o, struct err *e) {
         if (name)
             strv_addn(&o->tags, name + 5, strcspn(name + 5, ","));
     }
-    if (o->contexts.n)
-        return err_set(e, ERR_USER, -ENOTSUP, "not yet: --build-context");
-    if (o->ssh.n)
-        return err_set(e, ERR_USER, -ENOTSUP, "not yet: --ssh");
+    if ((o->contexts.n || o->ssh.n || o->check || o->call || o->allow.n) && !is_slipway_engine())
+        return err_set(e, ERR_USER, -ENOTSUP, "this engine does not know --build-context, --ssh, --call and --allow");
     if (o->platform && strchr(o->platform, ','))
         return err_set(e, ERR_USER, -ENOTSUP, "not yet: more than one platform (%s)", o->platform);
     if ((o->cache_from.n || o->cache_to.n) && !o->quiet)
@@ -321,14 +376,14 @@ int cmd_build(int argc, char **argv) {
         {"add-host", 0, FLAG_LIST, &o.add_hosts}, {"secret", 0, FLAG_LIST, &o.secrets}, {"ssh", 0, FLAG_LIST, &o.ssh},
         {"build-context", 0, FLAG_LIST, &o.contexts}, {"cache-from", 0, FLAG_LIST, &o.cache_from},
         {"cache-to", 0, FLAG_LIST, &o.cache_to}, {"output", 'o', FLAG_LIST, &o.outputs},
-        {"annotation", 0, FLAG_LIST, &o.annotations}, {"check", 0, FLAG_NOTYET}, {"call", 0, FLAG_NOTYET_STR},
+        {"annotation", 0, FLAG_LIST, &o.annotations}, {"check", 0, FLAG_BOOL, &o.check}, {"call", 0, FLAG_STR, &o.call},
         {"rm", 0, FLAG_SKIP}, {"force-rm", 0, FLAG_SKIP}, {"squash", 0, FLAG_NOTYET}, {"compress", 0, FLAG_SKIP},
         {"memory", 'm', FLAG_SKIP_STR}, {"memory-swap", 0, FLAG_SKIP_STR}, {"cpu-shares", 'c', FLAG_SKIP_STR},
         {"cpu-period", 0, FLAG_SKIP_STR}, {"cpu-quota", 0, FLAG_SKIP_STR}, {"cpuset-cpus", 0, FLAG_SKIP_STR},
         {"cpuset-mems", 0, FLAG_SKIP_STR}, {"cgroup-parent", 0, FLAG_SKIP_STR}, {"ulimit", 0, FLAG_SKIP_STR},
         {"shm-size", 0, FLAG_SKIP_STR}, {"isolation", 0, FLAG_SKIP_STR}, {"security-opt", 0, FLAG_SKIP_STR},
         {"disable-content-trust", 0, FLAG_SKIP}, {"provenance", 0, FLAG_SKIP_STR}, {"sbom", 0, FLAG_SKIP_STR},
-        {"attest", 0, FLAG_SKIP_STR}, {"builder", 0, FLAG_SKIP_STR}, {"allow", 0, FLAG_SKIP_STR},
+        {"attest", 0, FLAG_SKIP_STR}, {"builder", 0, FLAG_SKIP_STR}, {"allow", 0, FLAG_LIST, &o.allow},
     };
     _cleanup_strv_ struct strv rest = {0};
     struct err e = {0};
@@ -338,12 +393,15 @@ int cmd_build(int argc, char **argv) {
         goto out;
     const char *ctx = rest.v[0];
     ps.quiet = o.quiet;
-    if (strstr(ctx, "://") || startswith(ctx, "git@") || startswith(ctx, "github.com/"))
-        r = err_set(&e, ERR_USER, -ENOTSUP, "not yet: a build context at a URL (%s)", ctx);
-    else
-        r = check_outputs(&o, &e);
+    bool url = strstr(ctx, "://") || startswith(ctx, "git@") || startswith(ctx, "github.com/");
+    r = check_outputs(&o, &e);
     if (r >= 0)
-        r = streq(ctx, "-") ? build_stdin(&o, &ps, &e) : build_folder(&o, ctx, &ps, &e);
+        r = url ? build_url(&o, ctx, &ps, &e) : streq(ctx, "-") ? build_stdin(&o, &ps, &e) : build_folder(&o, ctx, &ps, &e);
+    bool called = o.check || (o.call && !streq(o.call, "build"));
+    if (called) {
+        code = r < 0 ? fail_print(&e) : 0;
+        goto out;
+    }
     if (r >= 0 && !ps.id[0])
         r = err_set(&e, ERR_FAILED, -EPROTO, "the engine did not say which image it built");
     if (r >= 0 && o.quiet)
