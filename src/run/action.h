@@ -61,6 +61,11 @@ int action_node(struct jobx *x, struct step *s, enum action_stage stage, double 
 int action_composite(struct jobx *x, struct step *s, double minutes, struct err *e);
 int action_docker(struct jobx *x, struct step *s, enum action_stage stage, double minutes, struct err *e);
 
+/* --- action_python.c ------------------------------------------------------------------------- */
+/* Puts the Pythons that setup-python's inputs name into the job's tool cache, where the published
+ * action looks first, as a hosted runner has them there. What cannot be had is left to it. */
+void python_offer(struct jobx *x, struct step *s, const struct value *with);
+
 /* --- node.c ---------------------------------------------------------------------------------- */
 /* A node program for actions that want this major version: *ret is its path in the job's place,
  * the job's. Brought by slipway (fetched once, kept in the cache), else the image's own. */

@@ -15,6 +15,8 @@ int action_node(struct jobx *x, struct step *s, enum action_stage stage, double 
         return r;
     if (def->node < 20 && stage == STAGE_MAIN)
         jobx_note(x, LEVEL_NOTICE, "%s asks for Node %u, which is no longer there: it runs on the current one", s->action->uses, def->node);
+    if (stage == STAGE_MAIN && s->action->repo && strcasecmp(s->action->repo, "actions/setup-python") == 0)
+        python_offer(x, s, s->inputs);
     action_env(x, s, s->own, &env);
     if ((r = results_env(x, &env, e)) < 0)
         return r;

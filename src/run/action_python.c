@@ -6,6 +6,7 @@
  * names the old place are mended. One that does not start in the job's image is left out, with a
  * word. An interpreter of the image gets a folder of links. */
 #include "core/fs.h"
+#include "run/action.h"
 #include "run/place.h"
 #include "run/stepx.h"
 #include "run/pyfind.h"
@@ -15,7 +16,7 @@
 struct setup {
     struct jobx *x;
     struct step *s;
-    bool allow_pre, update_env;
+    bool allow_pre, update_env, no_fetch;
     struct buf looked;      /* of the image, and why others were left out */
 };
 
@@ -211,6 +212,8 @@ static void on_progress(void *arg, uint64_t done, uint64_t total) {
 
 static int fetch(struct setup *su, const char *range, const char *cache, struct py_prefix *ret, struct err *e) {
     const char *base = su->x->rq->python_source ? su->x->rq->python_source : DEFAULT_SOURCE;
+    if (su->no_fetch)
+        return -ENOENT;
     if (su->x->rq->offline)
         return err_set(e, ERR_NET, -ENETUNREACH, "this run is offline");
     if (!*base)
@@ -331,22 +334,41 @@ static const char *const tracebacks =
     "{\"problemMatcher\":[{\"owner\":\"python\",\"pattern\":[{\"regexp\":\"^\\\\s*File\\\\s\\\"(.*)\\\",\\\\sline\\\\s(\\\\d+),\\\\sin\\\\s(.*)$\","
     "\"file\":1,\"line\":2},{\"regexp\":\"^\\\\s*raise\\\\s(.*)\\\\(\\\\'(.*)\\\\'\\\\)$\",\"message\":2}]}]}";
 
+/* The versions that the inputs name, one after another; none: the one on PATH. */
+static int asked_for(struct setup *su, const struct value *with, struct strv *ret, struct err *e) {
+    struct sv rest = sv_from(with_get(with, "python-version", "")), line;
+    const char *file = with_get(with, "python-version-file", NULL);
+    while (sv_line(&rest, &line)) {
+        line = sv_trim(line);
+        if (line.n)
+            strv_addn(ret, line.p, line.n);
+    }
+    if (ret->n)
+        return 0;
+    return from_file(su, file ? file : ".python-version", file != NULL, ret, e);
+}
+
+void python_offer(struct jobx *x, struct step *s, const struct value *with) {
+    struct setup su = {.x = x, .s = s, .allow_pre = with_bool(with, "allow-prereleases", false), .no_fetch = true, .looked = BUF_SMALL};
+    _cleanup_strv_ struct strv want = {0};
+    struct err e = {0};
+    if (!x->host && asked_for(&su, with, &want, &e) >= 0)
+        for (size_t i = 0; i < want.n; i++) {
+            _cleanup_buf_ struct buf out = BUF_SMALL;
+            struct pyver v;
+            const char *at;
+            if (find(&su, want.v[i], &at, &v, &e) >= 0)
+                sh(x, ": > \"$1.complete\"", at, "", &out, &e);
+        }
+    buf_done(&su.looked);
+}
+
 int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e) {
     struct setup su = {.x = x, .s = s, .allow_pre = with_bool(with, "allow-prereleases", false),
                        .update_env = with_bool(with, "update-environment", true), .looked = BUF_SMALL};
     _cleanup_strv_ struct strv want = {0};
-    struct sv rest = sv_from(with_get(with, "python-version", "")), line;
-    const char *file = with_get(with, "python-version-file", NULL), *cache = with_get(with, "cache", NULL);
-    int r = 0;
-    while (sv_line(&rest, &line)) {
-        line = sv_trim(line);
-        if (line.n)
-            strv_addn(&want, line.p, line.n);
-    }
-    if (!want.n && file)
-        r = from_file(&su, file, true, &want, e);
-    else if (!want.n)
-        r = from_file(&su, ".python-version", false, &want, e);
+    const char *cache = with_get(with, "cache", NULL);
+    int r = asked_for(&su, with, &want, e);
     if (r >= 0 && !want.n) {
         jobx_note(x, LEVEL_WARNING, "The `python-version` input is not set. The version of Python currently in `PATH` will be used.");
         strv_add(&want, "3.x");

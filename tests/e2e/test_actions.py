@@ -381,6 +381,26 @@ def test_published_checkout(root, tmp_path, runner, version):
     assert len(posts) == 2
 
 
+@published
+@pytest.mark.parametrize("version", ["v4", "v6"])
+def test_published_setup_python(root, tmp_path, runner, version):
+    """The Pythons that are here lie in the tool cache, where the published action looks first."""
+    root.repo(tmp_path, {".python-version": "3.11\n", ".github/workflows/ci.yml": f"""
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+              - {{id: a, uses: actions/setup-python@{version}, with: {{python-version: "3.11"}}}}
+              - run: python -c 'import sys; assert sys.version_info[:2] == (3, 11)'; which python | grep "$pythonLocation"
+              - {{id: b, uses: actions/setup-python@{version}, with: {{python-version-file: .python-version}}}}
+              - run: test "${{{{ steps.a.outputs.python-version }}}}" = "${{{{ steps.b.outputs.python-version }}}}"
+    """})
+    r = root("run", "--json", "--no-native", "--actions-mirror", PUBLISHED, cwd=tmp_path, check=0)
+    assert "Successfully set up CPython (3.11" in outputs(r)
+
+
 # --- background steps ------------------------------------------------------------------------------------
 
 def test_background_steps(sl, place, runner):
