@@ -424,7 +424,7 @@ def test_background_steps(sl, place, runner):
               - run: |
                   test "${{ steps.one.outputs.v }}-${{ steps.one.outcome }}-$BG" = 1-success-1
                   test "${{ steps.two.outputs.greeting }}" = $'hello\\nbehind'
-                  case $PATH in /bg:*) ;; *) exit 1;; esac
+                  case ":$PATH" in *:/bg:*) ;; *) exit 1;; esac
               - parallel:
                   - {id: left, run: 'touch /tmp/l; until test -e /tmp/r; do sleep 0.02; done; echo o=l >> $GITHUB_OUTPUT'}
                   - {id: right, run: 'touch /tmp/r; until test -e /tmp/l; do sleep 0.02; done; exit 3', continue-on-error: true}
