@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import uuid
 
 import pytest
@@ -448,3 +449,40 @@ MANY
     """.replace("MANY", "\n".join(f"              - {{background: true, run: 'echo {i} >> /tmp/many'}}" for i in range(24))), check=1, files=js)
     assert outcome(r, "a") == "success" and outcome(r, "b") == "failure" and outcome(r, "many") == "success"
     assert "WAITED FOR" in outputs(r) and said(r)[-1].startswith("behind post")
+
+
+@published
+def test_published_setup_python_cache_and_login(root, tmp_path, runner):
+    """As published: an interpreter of this machine, a cache saved and found again, a login that is captured."""
+    root.repo(tmp_path, {"requirements.txt": "", ".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          first:
+            runs-on: ubuntu-latest
+            strategy: {matrix: {cache: [v4, v5]}, max-parallel: 1}
+            steps:
+              - id: c
+                uses: actions/cache@v4
+                with: {path: kept, key: "key-${{ github.run_id }}-${{ matrix.cache }}"}
+              - run: test "${{ steps.c.outputs.cache-hit }}" != true; mkdir -p kept; echo ${{ matrix.cache }} > kept/file
+          second:
+            needs: first
+            runs-on: ubuntu-latest
+            steps:
+              - id: c
+                uses: actions/cache@v5
+                with: {path: kept, key: "key-${{ github.run_id }}-v4"}
+              - run: test "${{ steps.c.outputs.cache-hit }}" = true; test "$(cat kept/file)" = v4
+          python:
+            runs-on: ubuntu-latest
+            steps:
+              - {id: p, uses: actions/setup-python@v5, with: {python-version: 3.x}}
+              - run: test "$(which python)" = "${{ steps.p.outputs.python-path }}"; python -c 'import ssl'
+              - {uses: docker/login-action@v3, with: {username: someone, password: something}}
+    """})
+    r = root("run", "--json", "--no-native", "--actions-mirror", PUBLISHED, cwd=tmp_path, check=None)
+    have = subprocess.run(["sh", "-c", "ls -d ~/.pyenv/versions/3* /opt/hostedtoolcache/Python/3* ~/.local/share/uv/python/* 2>/dev/null"],
+                          capture_output=True, text=True, env=root.env).stdout
+    assert outcome(r, "second") == "success"
+    if have:
+        assert outcome(r, "python") == "success", r.stdout[-3000:]
