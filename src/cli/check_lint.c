@@ -37,22 +37,39 @@ static const struct action_meta *local_action(struct check_lint *c, const struct
     return NULL;
 }
 
+static const struct action_meta *remote_action(struct check_lint *c, const char *uses) {
+    const struct github_action *action = pins_action(c->pins, uses);
+    const struct check_action *known = action ? seen(c, uses) : NULL;
+    if (!action || known)
+        return known ? known->meta : NULL;
+    return remember(c, uses, action_meta_of(&c->arena, action));
+}
+
 static const struct action_meta *find_action(void *arg, const struct plan *from, const char *uses) {
     struct check_lint *c = arg;
-    if (startswith(uses, "./") || startswith(uses, "$/"))
-        return local_action(c, from, uses);
-    const struct github_action *action = pins_action(c->pins, uses);
-    if (!action)
+    bool local = startswith(uses, "./") || startswith(uses, "$/");
+    if (!local && !c->pins->active)
         return NULL;
-    const struct check_action *known = seen(c, uses);
-    return known ? known->meta : remember(c, uses, action_meta_of(&c->arena, action));
+    pthread_mutex_lock(&c->lock);
+    const struct action_meta *m =
+        local ? local_action(c, from, uses) : remote_action(c, uses);
+    pthread_mutex_unlock(&c->lock);
+    return m;
+}
+
+const struct plan *check_called(void *arg, const struct plan *from, const struct text *uses,
+                                struct diags *d) {
+    struct check_lint *c = arg;
+    pthread_mutex_lock(&c->lock);
+    const struct plan *p = called_load(c->called, from, uses, d);
+    pthread_mutex_unlock(&c->lock);
+    return p;
 }
 
 /* Its errors were told when calls were checked. */
 static const struct plan *find_called(void *arg, const struct plan *from, const struct text *uses) {
-    struct check_lint *c = arg;
     struct diags d = {0};
-    const struct plan *p = called_load(c->called, from, uses, &d);
+    const struct plan *p = check_called(arg, from, uses, &d);
     diags_done(&d);
     return p;
 }

@@ -9,6 +9,9 @@
 #include "cli/term.h"
 #include "core/json.h"
 
+#include <malloc.h>
+#include <stdatomic.h>
+
 enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_SARIF, FORMAT_GITHUB };
 
 struct checked {
@@ -43,24 +46,63 @@ static int set_limit(struct github_limits *lim, const char *arg, struct err *e) 
                     "max-nested-reusable-workflows-depth=N");
 }
 
-static int check_file(struct checked *c, struct check_lint *lint, struct pins *pins, struct err *e) {
-    struct called *called = lint->called;
+static int check_file(struct checked *c, struct check_lint *lint, struct err *e) {
+    const struct github_limits *lim = &lint->called->lim;
     int r = pipeline_text(c->file, &c->text, e);
     if (r < 0)
         return r;
     if (pipeline_dialect(c->file, buf_sv(&c->text)) == DIALECT_BITBUCKET) {
         bitbucket_check(c->file, buf_sv(&c->text), &c->diags);
-    } else {
-        _cleanup_plan_ struct plan *p = NULL;
-        /* What a file passes to the workflows that it calls is looked at once the file is right. */
-        if (github_read(c->file, buf_sv(&c->text), &called->lim, &p, &c->diags) == 0) {
-            github_check_calls(p, &called->lim, called_load, called, &c->diags);
-            pins_plan(pins, p, &c->diags);
-        }
-        if (p)
-            check_lint(lint, p, &c->diags);
+        return 0;
     }
+    _cleanup_plan_ struct plan *p = NULL;
+    /* What a file passes to the workflows that it calls is looked at once the file is right. */
+    if (github_read(c->file, buf_sv(&c->text), lim, &p, &c->diags) == 0) {
+        github_check_calls(p, lim, check_called, lint, &c->diags);
+        if (lint->pins->active) {
+            pthread_mutex_lock(&lint->lock);
+            pins_plan(lint->pins, p, &c->diags);
+            pthread_mutex_unlock(&lint->lock);
+        }
+    }
+    if (p)
+        check_lint(lint, p, &c->diags);
     return 0;
+}
+
+/* --- many files, on all processors ---------------------------------------------------------------- */
+
+enum { MAX_THREADS = 8, FILES_PER_THREAD = 16 };
+struct batch {
+    struct checked *files;
+    struct err *errors;
+    int *results;
+    size_t n;
+    _Atomic size_t next;
+    struct check_lint *lint;
+};
+
+static void *check_batch(void *arg) {
+    struct batch *b = arg;
+    for (size_t i; (i = b->next++) < b->n;)
+        b->results[i] = check_file(&b->files[i], b->lint, &b->errors[i]);
+    return NULL;
+}
+
+static void run_batch(struct batch *b) {
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t threads = MIN(MIN((size_t)MAX(cpus, 1L), (size_t)MAX_THREADS), b->n / FILES_PER_THREAD + 1);
+    pthread_t ids[MAX_THREADS];
+    size_t n = 0;
+    /* Memory that files leave is for the next ones: giving it back and asking again takes longer
+     * than reading them. */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    while (n + 1 < threads && pthread_create(&ids[n], NULL, check_batch, b) == 0)
+        n++;
+    check_batch(b);
+    for (size_t i = 0; i < n; i++)
+        pthread_join(ids[i], NULL);
 }
 
 static bool has(const struct diags *d, const struct diag *x) {
@@ -288,13 +330,23 @@ static int check_all(const struct strv *names, int format, struct check_lint *li
     for (size_t i = 0; i < names->n; i++)
         result_file(&res, span_file(names->v[i]));
     size_t n = res.n;
-    for (size_t i = 0; i < n && r >= 0; i++) {
-        struct checked one = {.file = res.files[i].file};
-        r = check_file(&one, lint, pins, &e);
-        take_diags(&res, &one);
-        res.files[i].text = one.text;
-        diags_done(&one.diags);
+    struct batch b = {.files = xcalloc(n, sizeof *b.files), .errors = xcalloc(n, sizeof *b.errors),
+                      .results = xcalloc(n, sizeof *b.results), .n = n, .lint = lint};
+    for (size_t i = 0; i < n; i++)
+        b.files[i].file = res.files[i].file;
+    run_batch(&b);
+    for (size_t i = 0; i < n; i++) {
+        if (b.results[i] < 0 && r >= 0) {
+            r = b.results[i];
+            e = b.errors[i];
+        }
+        take_diags(&res, &b.files[i]);
+        res.files[i].text = b.files[i].text;
+        diags_done(&b.files[i].diags);
     }
+    free(b.files);
+    free(b.errors);
+    free(b.results);
     /* Machines get the order in which GitHub finds things, people that of the file. */
     for (size_t i = 0; i < res.n && format != FORMAT_JSON; i++)
         diags_sort(&res.files[i].diags);
@@ -323,7 +375,8 @@ int cmd_check(int argc, char **argv) {
     _cleanup_strv_ struct strv limits = {0}, files = {0}, repositories = {0};
     _cleanup_(called_done) struct called called = {0};
     _cleanup_(pins_done) struct pins pins = {0};
-    _cleanup_(check_lint_done) struct check_lint lint = {.called = &called, .pins = &pins};
+    _cleanup_(check_lint_done) struct check_lint lint = {
+        .called = &called, .pins = &pins, .lock = PTHREAD_MUTEX_INITIALIZER};
     const char *mirror = NULL;
     bool update = false, fetch = false, offline = false;
     const struct opt items[] = {

@@ -2,7 +2,9 @@
 #include "cli/commands.h"
 #include "cli/opts.h"
 #include "cli/pipeline_files.h"
+#include "cli/plan_legs.h"
 #include "cli/term.h"
+#include "cli/why_not.h"
 #include "core/json.h"
 
 /* Reads one file into plans; a Bitbucket file for a branch. Prints what is wrong. */
@@ -67,7 +69,10 @@ static void print_job(const struct plan_job *j) {
     if (j->container.image.s)
         printf("  in %s", j->container.image.s);
     print_list("  after ", &j->needs);
-    if (j->matrix)
+    size_t legs = j->matrix ? plan_legs_count(j) : 0;
+    if (legs)
+        printf("  matrix of %zu", legs);
+    else if (j->matrix)
         printf("  matrix");
     if (j->if_.s)
         printf("  [if %s]", j->if_.s);
@@ -91,40 +96,83 @@ static void print_plan(const struct plan *p) {
         print_job(&p->jobs[i]);
 }
 
-static int plan_all(const struct strv *files, const struct bitbucket_select *sel, bool json,
-                    bool source) {
+struct plan_options {
+    struct bitbucket_select sel;
+    bool json, source, why_not;
+};
+
+static void put_list(struct json_w *w, const char *key, const struct strv *files, struct plan **plans,
+                     struct why *why) {
+    jw_key(w, key);
+    jw_arr(w);
+    for (size_t i = 0; i < files->n; i++) {
+        if (plans[i] && why)
+            why_put(why, plans[i], w);
+        else if (plans[i])
+            plan_legs_put(plans[i], w);
+    }
+    jw_end_arr(w);
+}
+
+static void print_json(const struct plan_options *o, const struct strv *files, struct plan **plans,
+                       struct why *why) {
     _cleanup_buf_ struct buf out = BUF_MAX(1u << 30);
     struct json_w w;
-    int worst = 0;
     jw_init(&w, &out, 2);
     jw_obj(&w);
     jw_kint(&w, "version", 1);
     jw_key(&w, "plans");
     jw_arr(&w);
-    for (size_t i = 0; i < files->n; i++) {
-        _cleanup_plan_ struct plan *p = NULL;
-        int r = read_plan(files->v[i], sel, &p);
-        worst = MAX(worst, r);
-        if (p && json)
-            plan_put(p, &w, source);
-        else if (p)
-            print_plan(p);
-    }
+    for (size_t i = 0; i < files->n; i++)
+        if (plans[i])
+            plan_put(plans[i], &w, o->source);
     jw_end_arr(&w);
+    put_list(&w, "matrices", files, plans, NULL);
+    if (why)
+        put_list(&w, "whyNot", files, plans, why);
     jw_end_obj(&w);
-    if (json)
-        puts(buf_str(&out));
+    puts(buf_str(&out));
+}
+
+static int plan_all(const struct strv *files, const struct plan_options *o, struct why *why) {
+    struct plan **plans = xcalloc(files->n + 1, sizeof *plans);
+    int worst = 0;
+    for (size_t i = 0; i < files->n; i++) {
+        int r = read_plan(files->v[i], &o->sel, &plans[i]);
+        worst = MAX(worst, r);
+    }
+    if (o->json)
+        print_json(o, files, plans, why);
+    for (size_t i = 0; i < files->n; i++) {
+        if (plans[i] && !o->json && why)
+            why_print(why, plans[i]);
+        else if (plans[i] && !o->json)
+            print_plan(plans[i]);
+        plan_free(plans[i]);
+    }
+    free(plans);
     return worst;
 }
 
 int cmd_plan(int argc, char **argv);
 int cmd_plan(int argc, char **argv) {
-    bool json = false, source = false;
+    struct plan_options opt = {0};
+    struct why_options wo = {0};
     const char *branch = NULL, *tag = NULL, *pr = NULL, *custom = NULL;
     const struct opt items[] = {
-        {0, "json", OPT_FLAG, &json, NULL, "the whole plan as JSON (docs/plan-json.md)"},
-        {0, "source", OPT_FLAG, &source, NULL,
+        {0, "json", OPT_FLAG, &opt.json, NULL, "the whole plan as JSON (docs/plan-json.md)"},
+        {0, "source", OPT_FLAG, &opt.source, NULL,
          "with --json: also each file's values as they stand, with places"},
+        {0, NULL, OPT_GROUP, NULL, NULL, "What an event starts"},
+        {0, "why-not", OPT_FLAG, &opt.why_not, NULL,
+         "which workflows and jobs do not run, and why, step by step"},
+        {0, "event", OPT_STR, &wo.event, "NAME", "the event (push)"},
+        {0, "activity", OPT_STR, &wo.action, "TYPE", "its activity type"},
+        {0, "ref", OPT_STR, &wo.ref, "REF", "branch, tag or full ref (what is checked out)"},
+        {0, "base", OPT_STR, &wo.base, "BRANCH", "that a pull request goes into (the default branch)"},
+        {'e', "eventpath", OPT_STR, &wo.payload, "FILE", "payload, as JSON"},
+        {0, "input", OPT_LIST, &wo.inputs, "K=V", "of workflow_dispatch"},
+        {0, "var", OPT_LIST, &wo.vars, "K=V", "for the vars context"},
         {0, NULL, OPT_GROUP, NULL, NULL, "Which pipeline of a bitbucket-pipelines.yml"},
         {0, "branch", OPT_STR, &branch, "NAME", "of a push to this branch (main)"},
         {0, "tag", OPT_STR, &tag, "NAME", "of a push of this tag"},
@@ -144,12 +192,18 @@ int cmd_plan(int argc, char **argv) {
     _cleanup_strv_ struct strv files = {0};
     if (pipeline_files(n, argv + 1, &files, &e) < 0)
         return cli_fail(&e);
-    struct bitbucket_select sel = {BB_PUSH_BRANCH, branch ? branch : "main"};
+    opt.sel = (struct bitbucket_select){BB_PUSH_BRANCH, branch ? branch : "main"};
     if (tag)
-        sel = (struct bitbucket_select){BB_PUSH_TAG, tag};
+        opt.sel = (struct bitbucket_select){BB_PUSH_TAG, tag};
     else if (pr)
-        sel = (struct bitbucket_select){BB_PULL_REQUEST, pr};
+        opt.sel = (struct bitbucket_select){BB_PULL_REQUEST, pr};
     else if (custom)
-        sel = (struct bitbucket_select){BB_CUSTOM, custom};
-    return plan_all(&files, &sel, json, source);
+        opt.sel = (struct bitbucket_select){BB_CUSTOM, custom};
+    struct why *why = NULL;
+    opt.why_not = opt.why_not || wo.event;
+    r = opt.why_not && why_new(&why, &wo, &e) < 0 ? cli_fail(&e) : plan_all(&files, &opt, why);
+    why_free(why);
+    strv_done(&wo.inputs);
+    strv_done(&wo.vars);
+    return r;
 }

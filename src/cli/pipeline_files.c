@@ -77,5 +77,10 @@ int pipeline_text(const char *file, struct buf *ret, struct err *e) {
     int r = fs_read(AT_FDCWD, file, ret, e);
     if (r < 0 && e)
         e->kind = ERR_USER;
+    if (r >= 0 && ret->cap > ret->n + 1) { /* many files are kept at once */
+        char *p = realloc(ret->p, ret->n + 1);
+        ret->p = p ? p : ret->p;
+        ret->cap = p ? ret->n + 1 : ret->cap;
+    }
     return r;
 }

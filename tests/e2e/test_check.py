@@ -152,3 +152,37 @@ def test_actions_of_the_repository(repo):
     (action / "action.yml").write_text("name: [\n")
     out = json.loads(sl("check", "--format", "json", ".github/workflows/a.yml", cwd=repo, code=0).stdout)
     assert out["files"][0]["warnings"][0]["code"] == "bad-action"
+
+
+WHY = """on:
+  push: {branches: [main, 'release/**', '!release/old']}
+  workflow_dispatch: {inputs: {go: {type: boolean}}}
+jobs:
+  a:
+    if: github.ref == 'refs/heads/main' && vars.X == '1'
+    runs-on: ubuntu-latest
+    strategy: {matrix: {v: [1, 2], include: [{v: 2, w: x}, {v: 3}]}}
+  b: {needs: a, runs-on: ubuntu-latest}
+  c: {needs: b, if: always(), runs-on: ubuntu-latest}
+  d: {if: inputs.go, runs-on: ubuntu-latest}
+"""
+
+
+def test_why_not(tmp_path):
+    f = tmp_path / ".github/workflows/w.yml"
+    f.parent.mkdir(parents=True)
+    f.write_text(WHY)
+    r = sl("plan", "--why-not", "--ref", "release/old", cwd=tmp_path, code=0)
+    assert "does not run on push: `branches`" in r.stdout and "(line 2)" in r.stdout
+    assert "release/**: matches release/old" in r.stdout and "!release/old: takes away release/old" in r.stdout
+    r = sl("plan", "--why-not", "--ref", "main", cwd=tmp_path, code=0)
+    assert "job a does not run (line 6): its condition is false" in r.stdout
+    assert "vars.X => null" in r.stdout and "vars.X == '1' => false" in r.stdout
+    assert "job b does not run (line 9): it needs a, which does not run" in r.stdout and "job c" not in r.stdout
+    out = json.loads(sl("plan", "--json", "--event", "workflow_dispatch", "--input", "go=true", cwd=tmp_path, code=0).stdout)
+    (why,) = out["whyNot"]
+    assert why["runs"] and {j["id"]: j["runs"] for j in why["jobs"]} == {"a": False, "b": False, "c": True, "d": True}
+    assert why["jobs"][3]["trace"][-1] == {"depth": 0, "expr": "inputs.go", "value": "true"}
+    assert out["matrices"] == [{"file": ".github/workflows/w.yml", "job": "a", "legs": [{"v": 1}, {"v": 2, "w": "x"}, {"v": 3}]}]
+    r = sl("plan", "--event", "issues", cwd=tmp_path, code=0)
+    assert "it runs on push, workflow_dispatch, not on issues" in r.stdout

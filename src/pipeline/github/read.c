@@ -424,7 +424,21 @@ static size_t weigh(const struct yaml_node *n) {
     return bytes;
 }
 
+/* Without anchors a file has no more values than bytes. */
+static bool surely_small(const struct reader *r) {
+    struct sv rest = r->plan->source;
+    if (rest.n > r->lim.max_result_size / 64)
+        return false;
+    for (const char *p; (p = memchr(rest.p, '&', rest.n)); rest = sv_sub(rest, (size_t)(p - rest.p) + 1, rest.n))
+        if (p == r->plan->source.p || strchr(" \t\n[{,:-", p[-1]))
+            if (p[1] != '&' && p[1] != ' ')
+                return false;
+    return true;
+}
+
 static void check_size(struct reader *r, const struct yaml_node *root) {
+    if (surely_small(r))
+        return;
     size_t bytes = weigh(root) + 26 + 2 * utf16_len(sv_from(r->plan->file));
     if (bytes <= r->lim.max_result_size)
         return;
