@@ -88,6 +88,9 @@ struct box_exec {
     int in, out, err; /* descriptors given to the process; -1: /dev/null. With tty: -1, a pty is
                          made, its master comes back */
     bool new_pidns;   /* the command becomes pid 1 of a nested pid namespace */
+    int join;         /* box_proc_pid of such a pid 1: runs beside it, in its namespace; 0 = no */
+    bool wait_exec;   /* returns when the program runs: -ENOENT (not found) and -EACCES are errors
+                         of box_exec then, not of box_proc_wait, and box_exec_missing is true */
     bool privileged;
     uint32_t nice_oom; /* oom_score_adj above 0 */
 };
@@ -95,6 +98,8 @@ struct box_exec {
  * status. A box that dies first gives -EPIPE: unknown is a failure. */
 struct box_proc;
 int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, struct err *e);
+/* Is this box_exec's error (with wait_exec) that the program could not be executed? */
+bool box_exec_missing(const struct err *e);
 int box_proc_status_fd(const struct box_proc *p);
 int box_proc_tty_fd(const struct box_proc *p); /* pty master, or -1 */
 /* Exit status as a shell has it (0..255, 128+signal); blocks; -EPIPE unknown; -ENOENT command not

@@ -1,11 +1,11 @@
 /* Commands in a box, from the main process: see proto.h for what goes over the reply socket. */
 #include "box/impl.h"
 
-#include <sys/stat.h>
-
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -95,13 +95,33 @@ static void reopenable(int fd) {
         (void)fchmod(fd, 0666);
 }
 
+#define NOT_EXECUTED "exec: \""
+
+bool box_exec_missing(const struct err *e) { return startswith(e->msg, NOT_EXECUTED) != NULL; }
+
+/* The descriptor closes with the exec, or with the end of a process that has told BOX_NOEXEC. */
+static int exec_wait(struct box_proc *p, int fd, const char *name, struct err *e) {
+    char c;
+    while (read(fd, &c, 1) < 0 && errno == EINTR)
+        ;
+    while (!p->ended && !p->noexec && take(p, MSG_DONTWAIT) != -EAGAIN)
+        ;
+    if (p->noexec == ENOENT)
+        return err_set(e, ERR_USER, -ENOENT, NOT_EXECUTED "%s\": %s", name,
+                       strchr(name, '/') ? "no such file or directory" : "executable file not found in $PATH");
+    if (p->noexec)
+        return err_set(e, ERR_USER, -p->noexec, NOT_EXECUTED "%s\": %s", name,
+                       p->noexec == EACCES ? "permission denied" : strerror(p->noexec));
+    return 0;
+}
+
 int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, struct err *e) {
     static const uint32_t flag[3] = {BOX_F_IN, BOX_F_OUT, BOX_F_ERR};
     const int given[3] = {x->in, x->out, x->err};
     struct box_req h = {.kind = BOX_EXEC,
-                        .num = {x->rows, x->cols, x->nice_oom},
+                        .num = {x->rows, x->cols, x->nice_oom, x->join},
                         .caps = x->privileged ? UINT64_MAX : b->caps};
-    int fds[3];
+    int fds[4], started[2] = {-1, -1};
     size_t n = 0;
     if (!x->argv || !x->argv[0])
         return err_set(e, ERR_USER, -EINVAL, "no command");
@@ -113,8 +133,16 @@ int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, str
         }
     h.flags |= (x->tty ? BOX_F_TTY : 0) | (x->new_pidns ? BOX_F_PIDNS : 0) |
                (x->privileged || b->privileged ? BOX_F_PRIVILEGED : 0) |
-               (x->make_cwd ? BOX_F_MAKE_CWD : 0);
+               (x->make_cwd ? BOX_F_MAKE_CWD : 0) | (x->join ? BOX_F_JOIN : 0);
+    if (x->wait_exec) {
+        if (pipe2(started, O_CLOEXEC) < 0)
+            return err_errno(e, -errno, "pipe");
+        h.flags |= BOX_F_STARTED;
+        fds[n++] = started[1];
+    }
+    _cleanup_close_ int began = started[0];
     int sock = request_send(b->ctl, &h, x->argv, x->envp, x->cwd, x->user, fds, n);
+    fd_close(started[1]);
     if (sock < 0)
         return sock == -EPIPE ? err_set(e, ERR_INTERNAL, sock, "box %s has ended", b->name)
                               : err_errno(e, sock, "start %s in box %s", x->argv[0], b->name);
@@ -123,6 +151,8 @@ int box_exec(struct box *b, const struct box_exec *x, struct box_proc **ret, str
     p->sock = sock;
     p->tty = -1;
     int r = ready_wait(p, x, e);
+    if (r >= 0 && x->wait_exec)
+        r = exec_wait(p, began, x->argv[0], e);
     if (r < 0) {
         box_proc_free(p);
         return r;

@@ -52,6 +52,8 @@ enum box_req_flags {
     BOX_F_NODEV = 2048,
     BOX_F_NOEXEC = 4096,
     BOX_F_STUB = 8192,
+    BOX_F_JOIN = 16384,   /* EXEC: into the namespaces of the process num[3] */
+    BOX_F_STARTED = 32768, /* EXEC: a descriptor after those of in, out, err, closed by the exec */
 };
 struct box_req {
     uint32_t magic, kind, flags;

@@ -460,15 +460,11 @@ static void start_work(void *arg) {
 static void start_error(struct op *o, int *code) {
     struct err e = o->e;
     *code = 128;
-    if (o->r == -ENOENT) {
-        *code = 127;
-        err_set(&o->e, ERR_USER, o->r, "failed to create task for container: exec: \"%s\": %s: no such file or directory: unknown",
-                o->c->argv.v[0], e.msg);
-    } else if (o->r == -EACCES) {
-        *code = 126;
-        err_set(&o->e, ERR_USER, o->r, "failed to create task for container: exec: \"%s\": %s: permission denied: unknown",
-                o->c->argv.v[0], e.msg);
-    }
+    if (!box_exec_missing(&e))
+        return;
+    *code = o->r == -ENOENT ? 127 : 126;
+    err_set(&o->e, ERR_USER, o->r, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to "
+            "start container process: %s: unknown", e.msg);
 }
 
 static void start_done(struct loop *l, void *arg) {

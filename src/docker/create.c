@@ -663,7 +663,7 @@ int ctr_start_work(struct ctr *c, struct started *s, struct err *e) {
     const struct box_exec x = {
         .argv = (const char *const *)c->argv.v, .envp = (const char *const *)env.v, .cwd = c->workdir ? c->workdir : "/",
         .make_cwd = true, .user = c->user, .tty = c->tty, .rows = 24, .cols = 80, .in = in[0], .out = out[1], .err = err[1],
-        .new_pidns = true, .privileged = c->privileged,
+        .new_pidns = true, .wait_exec = true, .privileged = c->privileged,
     };
     if (r >= 0)
         r = box_exec(c->box, &x, &s->proc, e);

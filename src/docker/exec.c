@@ -10,6 +10,7 @@ struct exec_inst {
     char id[65];
     struct ctr *c;
     struct box *box; /* while it is being started */
+    int pid1;        /* the container's process then */
     struct strv argv, env;
     char *user, *workdir;
     bool tty, in, out, err, privileged, detach;
@@ -89,13 +90,6 @@ static void proc_ready(struct loop *l, int fd, uint32_t events, void *arg) {
     x->proc_ended = true;
     x->code_known = r >= 0;
     x->code = r < 0 ? 137 : r;
-    if (e.msg[0] && x->conn && r >= 0) {
-        _cleanup_buf_ struct buf b = BUF_MAX(4096);
-        int full;
-        buf_addf(&b, "OCI runtime exec failed: exec failed: unable to start container process: exec: \"%s\": %s: unknown\r\n",
-                 x->argv.v[0], r == 127 ? "executable file not found in $PATH" : r == 126 ? "permission denied" : e.msg);
-        conn_frame(x->conn, !x->tty, 1, buf_sv(&b), &full);
-    }
     x->grace = loop_timer(x->g->loop, 1000000000ull, 0, grace_over, x);
     maybe_ended(x);
 }
@@ -172,7 +166,7 @@ static void start_work(void *arg) {
     const struct box_exec bx = {
         .argv = (const char *const *)x->argv.v, .envp = (const char *const *)x->env.v, .cwd = x->workdir ? x->workdir : "/",
         .user = x->user, .tty = x->tty, .rows = x->rows ? x->rows : 24, .cols = x->cols ? x->cols : 80, .in = in[0],
-        .out = out[1], .err = err[1], .privileged = x->privileged || x->c->privileged,
+        .out = out[1], .err = err[1], .privileged = x->privileged || x->c->privileged, .join = x->pid1, .wait_exec = true,
     };
     if (x->r >= 0)
         x->r = box_exec(x->box, &bx, &x->proc, &x->e);
@@ -244,7 +238,7 @@ static void start_done(struct loop *l, void *arg) {
         if (x->conn) {
             _cleanup_buf_ struct buf b = BUF_MAX(4096);
             int full;
-            buf_addf(&b, "OCI runtime exec failed: exec failed: %s\r\n", x->e.msg);
+            buf_addf(&b, "OCI runtime exec failed: exec failed: unable to start container process: %s: unknown\r\n", x->e.msg);
             conn_frame(x->conn, !x->tty, 1, buf_sv(&b), &full);
         }
         drop_streams(x);
@@ -301,6 +295,7 @@ static void start_body(struct httpd_req *rq, struct sv body, bool ok, void *arg)
     } else
         take_connection(x, rq);
     x->box = ctr_box_use(x->c);
+    x->pid1 = x->c->pid;
     engine_job(x->g, start_work, start_done, x);
 }
 

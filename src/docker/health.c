@@ -17,6 +17,7 @@
 struct probe {
     struct ctr *c;
     struct box *box; /* while it is being started */
+    int pid1;        /* the container's process then */
     struct box_proc *proc;
     struct loop_source *src, *out_src, *timer;
     int out, r;
@@ -181,7 +182,8 @@ static void probe_work(void *arg) {
     }
     (void)fcntl(fd[1], F_SETFL, 0);
     const struct box_exec x = {.argv = (const char *const *)argv.v, .envp = (const char *const *)c->env.v,
-                               .cwd = c->workdir ? c->workdir : "/", .user = c->user, .in = -1, .out = fd[1], .err = fd[1]};
+                               .cwd = c->workdir ? c->workdir : "/", .user = c->user, .in = -1, .out = fd[1], .err = fd[1],
+                               .join = p->pid1};
     p->r = box_exec(p->box, &x, &p->proc, &p->e);
     close(fd[1]);
     p->out = fd[0];
@@ -219,6 +221,7 @@ static void probe_begin(struct loop *l, void *arg) {
     p->text = BUF_MAX(4096);
     c->health.probe = p;
     p->box = ctr_box_use(c);
+    p->pid1 = c->pid;
     engine_job(c->g, probe_work, probe_started, p);
 }
 

@@ -542,3 +542,33 @@ def test_buildx_options(docker, tmp_path, request):
         assert docker("image", "inspect", "team/url").returncode == 0
     finally:
         server.shutdown()
+
+
+# --- beside process 1 --------------------------------------------------------------------------------
+
+
+def test_exec_and_probes_see_the_containers_processes(docker):
+    docker("run", "-d", "--name", "one", "--health-cmd", "test \"$(cat /proc/1/cmdline | tr '\\0' ' ')\" = \"sh -c trap 'echo told' USR1; while :; do sleep 0.05; done \"",
+           "--health-interval", "1s", "busybox:test", "sh", "-c", "trap 'echo told' USR1; while :; do sleep 0.05; done", check=0)
+    wait_for(lambda: docker("inspect", "-f", "{{.State.Health.Status}}", "one").stdout == "healthy\n")
+    assert docker("exec", "one", "kill", "-USR1", "1").returncode == 0
+    wait_for(lambda: docker("logs", "one").stdout == "told\n")
+    ps = docker("exec", "one", "ps", "-o", "pid,args", check=0).stdout
+    assert "1 sh -c trap" in ps.splitlines()[1] and "ps -o" in ps
+    assert docker("exec", "one", "sh", "-c", "echo $PPID", check=0).stdout == "0\n"
+    # A command of its own is ended by the kernel with the container's.
+    docker("exec", "-d", "one", "sleep", "1000", check=0)
+    docker("rm", "-f", "one", check=0)
+
+
+def test_what_cannot_be_executed_is_told_at_the_start(docker):
+    docker("create", "--name", "none", "busybox:test", "no-such-program", check=0)
+    r = docker("start", "none")
+    assert r.returncode == 1 and "no-such-program" in r.stderr and "not found" in r.stderr
+    assert docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "none").stdout == "created 127\n"
+    assert docker("run", "--rm", "busybox:test", "/no/such").returncode == 127
+    assert docker("run", "--rm", "busybox:test", "/etc/passwd").returncode == 126
+    docker("run", "-d", "--name", "box", "busybox:test", "sleep", "1000", check=0)
+    r = docker("exec", "box", "no-such")
+    assert r.returncode in (126, 127) and "no-such" in r.stdout + r.stderr
+    docker("rm", "-f", "none", "box", check=0)

@@ -172,10 +172,22 @@ static int exec_path(char **argv, char **env) {
     return best;
 }
 
+/* The process whose namespaces are joined, as a descriptor: inside, its number is another one. Its
+ * pid namespace has been joined by the fork already. */
+static int joined = -1;
+
+static void join_mounts(struct request *q) {
+    if (setns(joined, CLONE_NEWNS) < 0 || chdir("/") < 0)
+        fail(q->fds[0], errno, "join the container's process", NULL);
+    close(joined);
+}
+
 void exec_child(struct request *q, bool filtered) {
     struct user_info u;
     int sock = q->fds[0], master = -1, slave = -1;
     setsid();
+    if (q->h.flags & BOX_F_JOIN)
+        join_mounts(q);
     if (q->h.flags & BOX_F_PIDNS) {
         if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
             fail(sock, errno, "make mounts private", NULL);
@@ -220,12 +232,34 @@ void exec_child(struct request *q, bool filtered) {
     _exit(r == ENOENT || r == ENOTDIR ? 127 : 126);
 }
 
+/* A child of ours in another process' pid namespace: what we say about our children's namespace is
+ * taken back after the fork. */
+static pid_t fork_joined(struct request *q) {
+    int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+    int fd = own < 0 ? -1 : (int)syscall(SYS_pidfd_open, (pid_t)q->h.num[3], 0);
+    pid_t pid = -1;
+    if (fd >= 0 && setns(fd, CLONE_NEWPID) == 0) {
+        joined = fd;
+        pid = fork();
+        if (pid == 0)
+            exec_child(q, false);
+        int saved = errno;
+        while (setns(own, CLONE_NEWPID) < 0 && errno == EINTR)
+            ;
+        errno = saved;
+    }
+    int r = pid < 0 ? -errno : pid;
+    fd_close(fd);
+    fd_close(own);
+    return r;
+}
+
 pid_t exec_start(struct request *q) {
     if (!q->h.n_argv) {
         reply_send(q->fds[0], BOX_FAILED, 0, EINVAL, "no command", -1);
         return -EINVAL;
     }
-    long pid = zygote_start(q);
+    long pid = q->h.flags & BOX_F_JOIN ? fork_joined(q) : zygote_start(q);
     /* Else a raw clone: as fork, with namespaces. */
     long flags = SIGCHLD | (q->h.flags & BOX_F_PIDNS ? CLONE_NEWPID | CLONE_NEWNS : 0);
     if (pid == 0) {

@@ -77,7 +77,7 @@ void zygote_ended(pid_t pid) {
 pid_t zygote_start(struct request *q) {
     struct box_rep m;
     if (!init_state.seccomp_len ||
-        (q->h.flags & (BOX_F_PIDNS | BOX_F_PRIVILEGED | BOX_F_TTY | BOX_F_MEMFD)))
+        (q->h.flags & (BOX_F_PIDNS | BOX_F_JOIN | BOX_F_PRIVILEGED | BOX_F_TTY | BOX_F_MEMFD)))
         return 0;
     if (zygote < 0 && start() < 0)
         return 0;
