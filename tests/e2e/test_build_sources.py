@@ -1,5 +1,6 @@
 """Where a build takes from besides its context (URLs, git, named contexts, the ssh agent, caches with a beginning), and
 what becomes of its result (archives, folders, several platforms)."""
+import time
 import hashlib
 import http.server
 import io
@@ -190,7 +191,7 @@ def test_named_contexts(build, place, web):
                       "--build-context", f"replaced={place}/rep")
     assert img.read("all/x.txt") == "x\n" and img.read("all/y") == "y\n" and img.read("d/y") == "y\n" and img.read("r") == "r\n"
     assert "secret" not in img.tree
-    write(other, {"x.txt": "changed\n"})
+    write(other, {"x.txt": f"changed {time.time()}\n"})  # the cache outlives a run of the tests
     r = build("FROM scratch AS replaced\nLABEL a=b\n" + df, None, "--explain", "--build-context", f"files={other}", "--build-context",
               f"base=docker-image://{BASE}", "--build-context", f"replaced={place}/rep")
     assert "x.txt changed" in r.stderr
