@@ -17,6 +17,7 @@
 
 struct level {
     int src, up, lo; /* lo = -1: nothing below */
+    bool fresh;      /* up was made by us: nothing of it has to go */
 };
 
 static int fail(struct err *e, int r, const char *rel) { return err_errno(e, r, "/%s", rel); }
@@ -130,11 +131,10 @@ static int put_other(struct copy_job *j, const struct level *l, const char *snam
 static int put_entry(struct copy_job *j, const struct level *l, const char *sname, const char *dname,
                      struct buf *rel, struct buf *inner, unsigned depth, struct err *e);
 
-/* Opens the folder dname in the upper, made when it is not there. *ret_fresh: it did not exist, not
- * even below. */
-static int dir_enter(const struct level *l, const char *dname, struct level *in, bool *ret_fresh) {
+/* Opens the folder dname in the upper, made when it is not there. */
+static int dir_enter(const struct level *l, const char *dname, struct level *in) {
     struct stat st;
-    *ret_fresh = false;
+    in->fresh = false;
     in->up = in->lo = -1;
     if (fstatat(l->up, dname, &st, AT_SYMLINK_NOFOLLOW) == 0) {
         if (!S_ISDIR(st.st_mode))
@@ -142,7 +142,7 @@ static int dir_enter(const struct level *l, const char *dname, struct level *in,
     } else if (errno != ENOENT) {
         return -errno;
     } else {
-        *ret_fresh = true;
+        in->fresh = true;
         if (mkdirat(l->up, dname, 0700) < 0)
             return -errno;
     }
@@ -186,8 +186,7 @@ static int put_dir(struct copy_job *j, const struct level *l, const char *sname,
     if (src < 0)
         return fail(e, -errno, buf_str(rel));
     struct level in = {.src = src};
-    bool fresh;
-    int r = dir_enter(l, dname, &in, &fresh);
+    int r = dir_enter(l, dname, &in);
     if (r == -ENOTDIR)
         r = err_set(e, ERR_FAILED, r, "cannot copy a folder over /%s, which is not one", buf_str(rel));
     else if (r < 0)
@@ -222,7 +221,7 @@ static int put_entry(struct copy_job *j, const struct level *l, const char *snam
         return put_dir(j, l, sname, dname, &st, rel, inner, depth, e);
     if (l->lo >= 0 && fstatat(l->lo, dname, &old, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(old.st_mode))
         return err_set(e, ERR_FAILED, -EISDIR, "cannot replace the folder /%s with a file", buf_str(rel));
-    if (unlinkat(l->up, dname, 0) < 0 && errno != ENOENT) {
+    if (!l->fresh && unlinkat(l->up, dname, 0) < 0 && errno != ENOENT) {
         if (errno == EISDIR)
             return err_set(e, ERR_FAILED, -EISDIR, "cannot replace the folder /%s with a file", buf_str(rel));
         return fail(e, -errno, buf_str(rel));
@@ -256,7 +255,7 @@ int copy_put(struct copy_job *j, const struct view *src, const char *path, const
     _cleanup_close_ int lo = open_plain(j->dst.lo, ddir, O_PATH | O_DIRECTORY);
     if (sfd < 0 || up < 0)
         return fail(e, sfd < 0 ? sfd : up, dest);
-    struct level l = {sfd, up, lo < 0 ? -1 : lo};
+    struct level l = {.src = sfd, .up = up, .lo = lo < 0 ? -1 : lo};
     _cleanup_buf_ struct buf rel = BUF_MAX(16384), inner = BUF_MAX(16384);
     buf_adds(&rel, dest);
     buf_adds(&inner, path_base(path));
@@ -276,7 +275,7 @@ int copy_put_contents(struct copy_job *j, const struct view *src, const char *pa
     _cleanup_close_ int lo = open_plain(j->dst.lo, dest, O_PATH | O_DIRECTORY);
     if (sfd < 0 || up < 0 || fstat(sfd, &st) < 0)
         return fail(e, sfd < 0 ? sfd : up < 0 ? up : -errno, dest);
-    struct level l = {sfd, up, lo < 0 ? -1 : lo};
+    struct level l = {.src = sfd, .up = up, .lo = lo < 0 ? -1 : lo};
     _cleanup_buf_ struct buf rel = BUF_MAX(16384), inner = BUF_MAX(16384);
     buf_adds(&rel, dest);
     r = dir_contents(j, &l, &rel, &inner, 1, e);

@@ -33,7 +33,7 @@ static int freeze(struct build *b, int dirfd, const char *folder, const struct i
     sha256_final(h, raw);
     sha256_free(h);
     digest_format(raw, name);
-    struct tree_options o = {.name = name, .wanted = g->n ? wanted : NULL, .arg = (void *)(uintptr_t)g};
+    struct tree_options o = {.name = name, .wanted = g->n ? wanted : NULL, .arg = (void *)(uintptr_t)g, .digests = true};
     struct tree_stats stats = {0};
     int r = tree_update(b->s, b->l, dirfd, &o, tree, &stats, e);
     if (r >= 0 && stats.copied)
@@ -137,7 +137,7 @@ static void *fetch_one(void *arg) {
         char key[DIGEST_LEN + 1];
         struct tree_stats stats = {0};
         digest_of(what, strlen(what), key);
-        f->r = tree_update(b->s, b->l, dir, &(struct tree_options){.name = key}, f->rm->tree, &stats, &f->err);
+        f->r = tree_update(b->s, b->l, dir, &(struct tree_options){.name = key, .digests = true}, f->rm->tree, &stats, &f->err);
     }
     (void)fs_rmtree(root, name);
     return NULL;

@@ -104,6 +104,7 @@ struct tree_options {
     void *arg;
     const char *const *paths; /* when given: exactly these relative paths (as git lists them) */
     size_t n_paths;
+    bool digests;             /* take the digests of what is copied on the way: they will be asked for */
 };
 /* Gives a lower-layer folder tree/<id>/fs as *ret_id; leased by l. */
 int tree_update(struct store *s, struct lease *l, int src_dirfd, const struct tree_options *o,

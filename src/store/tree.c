@@ -28,6 +28,8 @@ struct update {
     struct tree_index *prev;
     bool chown, no_clone;
     uint32_t uid, gid;
+    struct sha256 *hash; /* with o->digests */
+    char *chunk;
     struct err *e;
 };
 
@@ -49,6 +51,32 @@ static bool same(const struct index_rec *a, const struct index_rec *b) {
 /* --- one entry ---------------------------------------------------------------------------------
  */
 
+#define CHUNK (256u << 10)
+
+/* Copies and hashes: what is written to a disk is hashed meanwhile. */
+static int copy_hashed(struct update *u, int from, int to, uint64_t *done, uint8_t raw[32]) {
+    if (!u->chunk)
+        u->chunk = xmalloc(CHUNK);
+    if (!u->hash)
+        u->hash = sha256_new();
+    int r = 0;
+    for (;;) {
+        ssize_t k = fd_read_full(from, u->chunk, CHUNK);
+        if (k <= 0) {
+            r = (int)k;
+            break;
+        }
+        sha256_update(u->hash, u->chunk, (size_t)k);
+        if ((r = fd_write_all(to, u->chunk, (size_t)k)) < 0)
+            break;
+        *done += (uint64_t)k;
+        if ((size_t)k < CHUNK)
+            break;
+    }
+    sha256_final(u->hash, raw); /* in any case: ready for the next file */
+    return r;
+}
+
 static int copy_small(int from, int to, uint64_t size, uint64_t *done) {
     char chunk[65536];
     ssize_t k = fd_read_full(from, chunk, (size_t)MIN(size + 1, sizeof chunk));
@@ -62,6 +90,8 @@ static int copy_small(int from, int to, uint64_t size, uint64_t *done) {
 static int copy_bytes(struct update *u, int from, int to, struct index_rec *r) {
     struct stat a, b;
     uint64_t done = 0;
+    uint8_t raw[32];
+    bool hashed = false;
     int k;
     if (fstat(from, &a) < 0)
         return -errno;
@@ -74,7 +104,9 @@ static int copy_bytes(struct update *u, int from, int to, struct index_rec *r) {
             u->no_clone = true;
     }
     if (!done && a.st_size > 0) {
-        k = a.st_size < 65536 ? copy_small(from, to, (uint64_t)a.st_size, &done)
+        hashed = u->sc.o->digests;
+        k = hashed                ? copy_hashed(u, from, to, &done, raw)
+            : a.st_size < 65536 ? copy_small(from, to, (uint64_t)a.st_size, &done)
                               : fd_copy(from, to, UINT64_MAX, &done);
         if (k < 0)
             return k;
@@ -85,6 +117,8 @@ static int copy_bytes(struct update *u, int from, int to, struct index_rec *r) {
     if (done != (uint64_t)b.st_size || a.st_ctim.tv_sec != b.st_ctim.tv_sec ||
         a.st_ctim.tv_nsec != b.st_ctim.tv_nsec)
         return 1;
+    if (hashed)
+        index_set_digest(r, raw);
     u->sc.stats.copied++;
     u->sc.stats.bytes_copied += done;
     return 0;
@@ -446,6 +480,9 @@ int tree_update(struct store *s, struct lease *l, int src_dirfd, const struct tr
     if (r == 0 && stats)
         *stats = u.sc.stats;
     index_free(u.prev);
+    if (u.hash)
+        sha256_free(u.hash);
+    free(u.chunk);
     fd_close(u.fs);
     fd_close(u.prev_fs);
     scan_done(&u.sc);
