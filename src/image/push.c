@@ -249,6 +249,17 @@ static int push_manifest(struct push *p, struct sv text, const char *tag, const 
     return 0;
 }
 
+/* Is this very image there under its tag? Then so is all that it names. */
+static bool there_already(struct push *p, const char *tag, const char *digest) {
+    _cleanup_http_ struct http_resp resp = {0};
+    _cleanup_free_ char *url = xasprintf("/v2/%s/manifests/%s", remote_path(p->r), tag);
+    struct http_req rq = {.method = "HEAD", .headers = {{"Accept", p->m.media_type}}, .n_headers = 1};
+    if (remote_do(p->r, &rq, url, &resp, NULL) < 0 || resp.status != 200)
+        return false;
+    const char *said = http_header(&resp, "docker-content-digest");
+    return said && streq(said, digest);
+}
+
 static int push_all(struct push *p, const struct image_ref *ref, struct sv text, const char *digest, struct err *e) {
     struct remote_options ro = {.conf = p->o->conf, .registry = ref->registry, .path = ref->path, .push = true, .cancel = p->o->cancel};
     int q = manifest_parse(&p->a, text, &p->m, e);
@@ -256,6 +267,8 @@ static int push_all(struct push *p, const struct image_ref *ref, struct sv text,
         q = remote_new(&p->r, &ro, e);
     if (q < 0)
         return q;
+    if (there_already(p, ref->tag, digest))
+        return 0;
     list_blobs(p);
     find_mount(p);
     q = push_blobs(p, e);
