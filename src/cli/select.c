@@ -39,7 +39,7 @@ static const char *shown(const char *dir, const char *path) {
 static struct trigger_event event_of(const struct select_options *o, const struct payload *p) {
     static const char *const none[] = {NULL};
     bool known = p->changed_known;
-    return (struct trigger_event){.name = o->event, .type = p->action, .branch = p->branch, .tag = p->tag, .base_branch = p->event.base_ref,
+    return (struct trigger_event){.name = o->event, .type = p->action, .branch = p->branch, .tag = p->tag, .base_branch = payload_base_branch(p), .workflow = payload_workflow(p),
                                   .paths = !known ? NULL : p->changed.n ? (const char *const *)p->changed.v : none,
                                   .n_paths = known ? p->changed.n : 0};
 }

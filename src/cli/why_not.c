@@ -103,8 +103,9 @@ static void list_patterns(struct why *w, const struct plan *p, struct verdict *v
     if (!f || !f->n)
         return;
     const char *one = startswith(v->v.filter, "tags")                   ? pl->tag
-                      : pl->event.base_ref && !streq(w->event, "push") ? pl->event.base_ref
-                                                                       : pl->branch;
+                      : startswith(v->v.filter, "workflows") ? payload_workflow(pl)
+                      : payload_base_branch(pl)              ? payload_base_branch(pl)
+                                                             : pl->branch;
     bool paths = startswith(v->v.filter, "paths") != NULL;
     size_t n = paths ? MIN(pl->changed.n, (size_t)MAX_TEXTS) : one ? 1 : 0;
     v->patterns = ARENA_ARRAY(&w->arena, struct pattern, n * f->n + 1);
@@ -266,7 +267,7 @@ static void look(struct why *w, const struct plan *p, struct verdict *v) {
     const struct payload *pl = &w->payload;
     struct trigger_event ev = {
         .name = w->event, .type = pl->action, .branch = pl->branch, .tag = pl->tag,
-        .base_branch = pl->event.base_ref,
+        .base_branch = payload_base_branch(pl), .workflow = payload_workflow(pl),
         .paths = !pl->changed_known ? NULL : pl->changed.n ? (const char *const *)pl->changed.v : none,
         .n_paths = pl->changed_known ? pl->changed.n : 0};
     v->v = trigger_match(p, &ev);

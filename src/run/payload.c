@@ -1,19 +1,11 @@
 /* Made in one arena. What the user gives with -e wins over what is made, key by key. */
 #include "run/payload.h"
 
+#include "run/payload_events.h"
+
 #include <pwd.h>
 
 #define NO_SHA "0000000000000000000000000000000000000000"
-
-static const char *usual_action(const char *event) {
-    static const char *const t[][2] = {{"pull_request", "opened"}, {"pull_request_target", "opened"}, {"issues", "opened"},
-                                       {"issue_comment", "created"}, {"release", "published"}, {"workflow_run", "completed"},
-                                       {"merge_group", "checks_requested"}, {"discussion", "created"}, {"label", "created"}};
-    for (size_t i = 0; i < ELEMENTS(t); i++)
-        if (streq(event, t[i][0]))
-            return t[i][1];
-    return NULL;
-}
 
 static bool is_pull(const char *event) {
     return startswith(event, "pull_request") != NULL;
@@ -186,15 +178,19 @@ static void fill_push(struct payload *p, struct value *v, const char *dir, const
     val_sets(a, v, "head_commit", c);
 }
 
-static void fill_pull(struct payload *p, struct value *v, const char *dir, const struct git_info *g, const char *base, const struct value *repo) {
-    struct arena *a = &p->arena;
+static const char *base_sha(struct payload *p, const char *dir, const struct git_info *g, const char *base) {
     char sha[41] = NO_SHA;
-    const char *head = p->branch ? p->branch : g->branch ? g->branch : "head";
-    if (!g->bare_repo_missing) {
+    if (!g->bare_repo_missing && (streq(p->event.name, "merge_group") || is_pull(p->event.name))) {
         _cleanup_free_ char *remote = xasprintf("refs/remotes/origin/%s", base);
         if (git_resolve(dir, remote, sha, NULL) < 0)
             git_resolve(dir, base, sha, NULL);
     }
+    return arena_strdup(&p->arena, sha);
+}
+
+static void fill_pull(struct payload *p, struct value *v, const char *dir, const struct git_info *g, const char *base, const struct value *repo) {
+    struct arena *a = &p->arena;
+    const char *head = p->branch ? p->branch : g->branch ? g->branch : "head";
     const char *number = "1";
     struct value *pr = val_object(a), *h = val_object(a), *b = val_object(a);
     val_sets(a, v, "number", val_number(a, 1));
@@ -210,7 +206,7 @@ static void fill_pull(struct payload *p, struct value *v, const char *dir, const
     val_set_str(a, h, "sha", g->head_sha);
     val_sets(a, h, "repo", repo);
     val_set_str(a, b, "ref", base);
-    val_set_str(a, b, "sha", sha);
+    val_set_str(a, b, "sha", base_sha(p, dir, g, base));
     val_sets(a, b, "repo", repo);
     val_sets(a, pr, "head", h);
     val_sets(a, pr, "base", b);
@@ -251,7 +247,7 @@ int payload_make(struct payload *p, const char *dir, const struct git_info *g, c
     }
     const struct value *given = in->given ? val_from_json(a, in->given) : NULL;
     const struct value *act = given ? val_gets(given, "action") : NULL;
-    p->action = act && act->kind == VAL_STRING ? act->str.p : in->action ? in->action : usual_action(in->event);
+    p->action = act && act->kind == VAL_STRING ? act->str.p : in->action ? in->action : payload_usual_action(in->event);
     const char *base = in->base ? in->base : g->default_branch ? g->default_branch : "main";
     const char *rest = startswith(base, "refs/heads/");
     base = rest ? rest : base;
@@ -265,13 +261,36 @@ int payload_make(struct payload *p, const char *dir, const struct git_info *g, c
         fill_pull(p, v, dir, g, base, repo);
     else if (streq(in->event, "workflow_dispatch"))
         fill_inputs(p, v, in->inputs);
+    const struct value *sender = user(a, p->event.actor, NULL);
+    struct payload_facts facts = {
+        .action = p->action, .server_url = p->event.server_url, .repository = p->event.repository,
+        .default_branch = g->default_branch ? g->default_branch : "main", .base = base,
+        .branch = p->branch, .tag = p->tag, .sha = p->event.sha, .base_sha = base_sha(p, dir, g, base),
+        .title = g->message ? arena_strndup(a, g->message, strcspn(g->message, "\n")) : "",
+        .date = g->committer_date ? g->committer_date : "", .sender = sender,
+        .repository_value = repo, .commit = commit(a, g, p->event.sha)};
+    const char *usual_ref = in->ref ? NULL : payload_usual_ref(a, in->event, &facts);
+    p->event.ref = facts.ref = usual_ref ? usual_ref : p->event.ref;
+    payload_fill(a, in->event, &facts, v);
     val_sets(a, v, "repository", repo);
-    val_sets(a, v, "sender", user(a, p->event.actor, NULL));
+    val_sets(a, v, "sender", sender);
     p->dir = dir;
     p->git = g;
     p->base = base;
     p->event.payload = given ? merge(a, v, given) : v;
     return 0;
+}
+
+const char *payload_base_branch(const struct payload *p) {
+    return streq(p->event.name, "merge_group") ? p->base : p->event.base_ref;
+}
+
+const char *payload_workflow(const struct payload *p) {
+    if (!streq(p->event.name, "workflow_run"))
+        return NULL;
+    const struct value *run = val_gets(p->event.payload, "workflow_run");
+    const struct value *name = run && run->kind == VAL_OBJECT ? val_gets(run, "name") : NULL;
+    return name && name->kind == VAL_STRING && name->str.n ? name->str.p : NULL;
 }
 
 void payload_done(struct payload *p) {

@@ -32,4 +32,8 @@ int payload_make(struct payload *ret, const char *dir, const struct git_info *g,
 /* Reads the changed paths, once: only a workflow with path filters needs them, and git looks at the
  * whole work tree for it. */
 void payload_changed(struct payload *p);
+/* The branch that filters of a pull request or a merge queue look at; NULL: none. */
+const char *payload_base_branch(const struct payload *p);
+/* workflow_run: the name of the workflow that ran; NULL: none. */
+const char *payload_workflow(const struct payload *p);
 void payload_done(struct payload *p);

@@ -186,3 +186,30 @@ def test_why_not(tmp_path):
     assert out["matrices"] == [{"file": ".github/workflows/w.yml", "job": "a", "legs": [{"v": 1}, {"v": 2, "w": "x"}, {"v": 3}]}]
     r = sl("plan", "--event", "issues", cwd=tmp_path, code=0)
     assert "it runs on push, workflow_dispatch, not on issues" in r.stdout
+
+
+def test_payload_of_every_event(tmp_path):
+    """What a local run would say of each event: it starts what is on it, with the object that it is about."""
+    about = {"check_run": "check_run.check_suite.conclusion", "check_suite": "check_suite.head_sha", "create": "ref_type",
+             "delete": "ref_type", "deployment": "deployment.environment", "deployment_status": "deployment_status.state",
+             "discussion": "discussion.category.name", "discussion_comment": "comment.user.login", "fork": "forkee.full_name",
+             "gollum": "pages[0].page_name", "issue_comment": "issue.number", "issues": "issue.state", "label": "label.name",
+             "merge_group": "merge_group.base_ref", "milestone": "milestone.title", "page_build": "build.status",
+             "project": "project.name", "pull_request": "pull_request.base.ref", "pull_request_review": "review.state",
+             "pull_request_review_comment": "comment.path", "pull_request_target": "pull_request.head.repo.full_name",
+             "push": "head_commit.id", "registry_package": "registry_package.package_type", "release": "release.tag_name",
+             "repository_dispatch": "repository.default_branch", "status": "state", "watch": "sender.login",
+             "workflow_run": "workflow_run.conclusion", "branch_protection_rule": "rule.name"}
+    f = tmp_path / ".github/workflows/w.yml"
+    f.parent.mkdir(parents=True)
+    for event, path in about.items():
+        f.write_text(f"on: {event}\njobs:\n  a: {{if: 'github.event.{path}', runs-on: ubuntu-latest}}\n")
+        out = json.loads(sl("plan", "--json", "--event", event, cwd=tmp_path, code=0).stdout)
+        assert out["whyNot"][0]["runs"] and out["whyNot"][0]["jobs"][0]["runs"], (event, out["whyNot"])
+    f.write_text("on: {issues: {types: [labeled]}}\njobs:\n  a: {if: 'github.event.label.name', runs-on: ubuntu-latest}\n")
+    assert "does not have opened" in sl("plan", "--event", "issues", cwd=tmp_path, code=0).stdout
+    assert sl("plan", "--event", "issues", "--activity", "labeled", cwd=tmp_path, code=0).stdout.strip().endswith("runs on issues")
+    f.write_text("on: {workflow_run: {workflows: [CI]}}\njobs:\n  a: {runs-on: ubuntu-latest}\n")
+    (tmp_path / "e.json").write_text('{"workflow_run": {"name": "Other"}}')
+    assert "does not have Other" in sl("plan", "--event", "workflow_run", "-e", "e.json", cwd=tmp_path, code=0).stdout
+    assert "runs on workflow_run" in sl("plan", "--event", "workflow_run", cwd=tmp_path, code=0).stdout
