@@ -4,7 +4,9 @@
 #include "cli/context.h"
 #include "cli/kvfile.h"
 #include "cli/debug.h"
+#include "cli/dispatch.h"
 #include "cli/opts.h"
+#include "cli/report.h"
 #include "cli/select.h"
 #include "cli/term.h"
 #include "cli/ui.h"
@@ -13,13 +15,14 @@
 #include "run/run.h"
 #include "source/remote.h"
 
+#include <dirent.h>
 #include <signal.h>
 
 struct run_opts {
-    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, breaks, local;
+    struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, breaks, approve, reports, local;
     const char *workflow, *dir, *actor, *secret_file, *var_file, *env_file, *input_file, *payload_file;
     const char *repository, *ref, *base, *dialect, *pull, *actions_mirror, *github_token;
-    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, allow_deploy, with_ignored, skip_unavailable;
+    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, allow_deploy, timings, summary, with_ignored, skip_unavailable;
     bool force, no_host_env, no_native;
     int64_t parallel;
     uint64_t memory;
@@ -37,6 +40,7 @@ struct run_cmd {
     struct events *events;
     struct ui *ui;
     struct log_sink *log;
+    struct report *report;
     struct run_request rq;
     struct run *run;
     struct arena arena;
@@ -54,7 +58,7 @@ static void on_signal(int signo) {
 }
 
 static void opts_done(struct run_opts *o) {
-    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to, &o->breaks, &o->local};
+    struct strv *lists[] = {&o->jobs, &o->secrets, &o->vars, &o->env, &o->inputs, &o->matrix, &o->platforms, &o->allow_push_to, &o->breaks, &o->approve, &o->reports, &o->local};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
 }
@@ -64,6 +68,7 @@ static void done(struct run_cmd *c) {
     run_free(c->run);
     ui_free(c->ui);
     log_sink_free(c->log);
+    report_free(c->report);
     fd_close(c->log_dir);
     events_free(c->events);
     masker_free(c->masker);
@@ -73,7 +78,7 @@ static void done(struct run_cmd *c) {
     git_info_done(&c->git);
     struct strv *lists[] = {&c->rq.secrets, &c->rq.vars, &c->rq.inputs, &c->rq.env, &c->rq.jobs, &c->rq.matrix,
                             &c->rq.platforms, &c->rq.runner_images, &c->rq.allow_push, &c->rq.local_repositories,
-                            &c->rq.deploy_allow, &c->rq.deploy_actions, &c->rq.deploy_commands};
+                            &c->rq.env_secrets, &c->rq.env_vars, &c->rq.protected, &c->rq.deploy_allow, &c->rq.deploy_actions, &c->rq.deploy_commands};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);
     opts_done(&c->o);
@@ -90,6 +95,34 @@ static int pairs(struct strv *to, const char *dir, const char *file, const char 
     return r;
 }
 
+/* Of environments: files ".secrets.NAME" and ".vars.NAME" beside the general ones, then options
+ * "NAME/K=V", which are moved out of `all`. */
+static int environments(struct strv *all, struct strv *to, const char *dir, const char *prefix, struct err *e) {
+    _cleanup_strv_ struct strv rest = {0};
+    DIR *d = opendir(dir);
+    int r = 0;
+    for (struct dirent *de; d && r >= 0 && (de = readdir(d));) {
+        const char *name = startswith(de->d_name, prefix);
+        if (!name || !*name)
+            continue;
+        _cleanup_strv_ struct strv one = {0};
+        _cleanup_free_ char *path = path_join(dir, de->d_name);
+        r = kv_file(path, false, &one, e);
+        for (size_t i = 0; i < one.n; i++)
+            strv_addf(to, "%s/%s", name, one.v[i]);
+    }
+    if (d)
+        closedir(d);
+    for (size_t i = 0; i < all->n; i++) {
+        const char *eq = strchr(all->v[i], '='), *slash = strchr(all->v[i], '/');
+        strv_add(slash && eq && slash < eq ? to : &rest, all->v[i]);
+    }
+    struct strv t = *all;
+    *all = rest;
+    rest = t;
+    return r;
+}
+
 static int gather(struct run_cmd *c, struct err *e) {
     struct run_opts *o = &c->o;
     struct config *conf = &c->ctx.conf;
@@ -103,6 +136,8 @@ static int gather(struct run_cmd *c, struct err *e) {
         r = kv_file(o->env_file, true, &c->rq.env, e);
     for (size_t i = 0; r >= 0 && i < o->env.n; i++)
         r = kv_arg(o->env.v[i], false, &c->rq.env, e);
+    r = r < 0 ? r : environments(&c->rq.secrets, &c->rq.env_secrets, c->dir, ".secrets.", e);
+    r = r < 0 ? r : environments(&c->rq.vars, &c->rq.env_vars, c->dir, ".vars.", e);
     if (r >= 0)
         r = pairs(&c->rq.inputs, c->dir, o->input_file, ".input", &o->inputs, false, e);
     return r;
@@ -140,6 +175,14 @@ static const char *mirror_of(struct run_cmd *c) {
     return here ? arena_strdup(&c->arena, here) : m;
 }
 
+static int approve(void *arg, const char *job, const char *environment) {
+    struct run_cmd *c = arg;
+    for (size_t i = 0; i < c->o.approve.n; i++)
+        if (sv_ieqs(sv_from(c->o.approve.v[i]), environment))
+            return 1;
+    return !c->o.json && isatty(0) && isatty(1) ? run_debug_approve(c->ui, job, environment) : 0;
+}
+
 static void fill_request(struct run_cmd *c) {
     struct run_opts *o = &c->o;
     struct config *conf = &c->ctx.conf;
@@ -162,6 +205,9 @@ static void fill_request(struct run_cmd *c) {
     strv_extend(&q->deploy_actions, (const char *const *)conf->deploy_actions.v);
     strv_extend(&q->deploy_commands, (const char *const *)conf->deploy_commands.v);
     q->github_token = o->github_token;
+    strv_extend(&q->protected, (const char *const *)conf->protected.v);
+    q->approve = approve;
+    q->approve_arg = c;
     q->bind = o->bind;
     q->clean = o->clean;
     q->with_ignored = o->with_ignored;
@@ -201,6 +247,8 @@ static void start_events(struct run_cmd *c) {
                            .quiet = c->o.quiet, .colour = term_colour(1), .out = stdout, .width = term_width(1)};
     c->ui = ui_new(&u);
     events_sink(c->events, ui_sink, c->ui);
+    c->report = report_new();
+    events_sink(c->events, report_sink, c->report);
 }
 
 static int start_log(struct run_cmd *c, struct err *e) {
@@ -245,6 +293,30 @@ static int dry_run(struct run_cmd *c) {
     return 0;
 }
 
+/* What is shown and written when all is over. A report that cannot be written is an error. */
+static int after(struct run_cmd *c, int code) {
+    struct err e = {0};
+    _cleanup_buf_ struct buf md = BUF_MAX(16u << 20), text = BUF_MAX(32u << 20);
+    const struct strv *none = report_no_tests(c->report);
+    for (size_t i = 0; !c->o.json && i < none->n; i++)
+        printf("%sno test ran: %s\n", i ? "" : "\n", none->v[i]);
+    if (c->o.timings && !c->o.json)
+        report_timings(c->report, stdout, term_width(1), term_colour(1));
+    report_summaries(c->report, &md);
+    if (md.n && c->log_dir >= 0)
+        (void)fs_write(c->log_dir, "summary.md", buf_sv(&md), 0600, false, NULL);
+    if (md.n && c->o.summary && !c->o.json) {
+        _cleanup_buf_ struct buf shown = BUF_MAX(32u << 20);
+        report_render(buf_sv(&md), term_colour(1), &shown);
+        ui_clean(buf_sv(&shown), term_colour(1), &text);
+        printf("\n%s", buf_str(&text));
+    }
+    for (size_t i = 0; i < c->o.reports.n; i++)
+        if (report_write(c->report, c->o.reports.v[i], &e) < 0)
+            code = code ? code : 1, cli_fail(&e);
+    return code;
+}
+
 static int execute(struct run_cmd *c, struct err *e) {
     struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     struct run_result res = {0};
@@ -255,7 +327,7 @@ static int execute(struct run_cmd *c, struct err *e) {
     run_missing(c->run, note_missing, c);
     int r = run_execute(c->run, &res, e);
     ui_finish(c->ui);
-    return r < 0 ? cli_fail(e) : res.exit_code;
+    return r < 0 ? cli_fail(e) : after(c, res.exit_code);
 }
 
 static int run(struct run_cmd *c, const char *event) {
@@ -283,6 +355,10 @@ static int run(struct run_cmd *c, const char *event) {
         return nothing(c, event);
     if (c->o.list)
         return list_plans(c);
+    if (streq(event, "workflow_dispatch") &&
+        dispatch_inputs((const struct plan *const *)c->sel.plans, c->sel.n, &c->rq.inputs, c->payload.event.payload,
+                        isatty(0) && isatty(1) && !c->o.json && !c->o.dry, &e) < 0)
+        return cli_fail(&e);
     start_events(c);
     fill_request(c);
     r = run_new(&c->run, &c->rq, &d, &e);
@@ -317,7 +393,7 @@ int cmd_run(int argc, char **argv) {
         {0, "base", OPT_STR, &o->base, "BRANCH", "base of a pull request"},
         {0, "repository", OPT_STR, &o->repository, "OWNER/NAME", "where the remotes do not tell"},
         {0, NULL, OPT_GROUP, NULL, NULL, "values"},
-        {'s', "secret", OPT_LIST, &o->secrets, "K[=V]", "a secret; without a value from the environment or asked for"},
+        {'s', "secret", OPT_LIST, &o->secrets, "K[=V]", "a secret (ENV/K: of an environment); without a value from the environment or asked for"},
         {0, "secret-file", OPT_STR, &o->secret_file, "FILE", "secrets (.secrets)"},
         {0, "var", OPT_LIST, &o->vars, "K=V", "a variable"},
         {0, "var-file", OPT_STR, &o->var_file, "FILE", "variables (.vars)"},
@@ -334,6 +410,7 @@ int cmd_run(int argc, char **argv) {
         {0, "offline", OPT_FLAG, &o->offline, NULL, "no registry, no fetch; what is cached only"},
         {0, "allow-push", OPT_FLAG, &o->allow_push, NULL, "image pushes really leave"},
         {0, "allow-deploy", OPT_FLAG, &o->allow_deploy, NULL, "what deploys, releases, notifies or uploads really does"},
+        {0, "approve", OPT_LIST, &o->approve, "NAME", "jobs of this protected environment go on"},
         {0, "github-token", OPT_STR, &o->github_token, "TOKEN", "a real token instead of the run's own"},
         {0, "skip-unavailable", OPT_FLAG, &o->skip_unavailable, NULL, "jobs whose runner cannot be had here do not fail the run"},
         {0, "actions-mirror", OPT_STR, &o->actions_mirror, "DIR|URL", "OWNER/REPO.git repositories of actions and workflows"},
@@ -346,6 +423,9 @@ int cmd_run(int argc, char **argv) {
         {0, "memory", OPT_SIZE, &o->memory, "SIZE", "memory of a job"},
         {0, NULL, OPT_GROUP, NULL, NULL, "what is shown"},
         {'v', "verbose", OPT_FLAG, &o->verbose, NULL, "all output as it comes"},
+        {0, "timings", OPT_FLAG, &o->timings, NULL, "a timeline of the jobs, with the critical path"},
+        {0, "summary", OPT_FLAG, &o->summary, NULL, "the summaries of the steps, rendered"},
+        {0, "report", OPT_LIST, &o->reports, "KIND=FILE", "junit=, json= or md=FILE"},
         {'q', "quiet", OPT_FLAG, &o->quiet, NULL, "failures and the summary only"},
         {0, "json", OPT_FLAG, &o->json, NULL, "events as JSON lines"},
     };
@@ -360,6 +440,11 @@ int cmd_run(int argc, char **argv) {
         err_hint(&e, -ENOTTY, "--keep and slipway shell work without one");
         r = cli_fail(&e);
     }
+    for (size_t i = 0; r < 0 && i < o->reports.n; i++)
+        if (!report_spec_ok(o->reports.v[i])) {
+            err_set(&e, ERR_USER, -EINVAL, "--report %s: junit=FILE, json=FILE or md=FILE is expected", o->reports.v[i]);
+            r = cli_fail(&e);
+        }
     int back = r < 0 && o->keep ? keep_begin() : -1;
     for (size_t i = 0; r < 0 && i < o->local.n; i++)
         if (remote_local_option(o->local.v[i], &e) < 0)

@@ -32,6 +32,7 @@ static const struct key keys[] = {
     {"python.source", T_STR, AT(python_source), true},
     {"actions.mirror", T_STR, AT(actions_mirror), false},
     {"node.source", T_STR, AT(node_source), true},
+    {"environments.protected", T_LIST, AT(protected), false},
     {"deploy.allow", T_LIST, AT(deploy_allow), true},
     {"deploy.actions", T_LIST, AT(deploy_actions), false},
     {"deploy.commands", T_LIST, AT(deploy_commands), false},
@@ -207,7 +208,7 @@ int config_load(struct config *ret, const char *repo_dir, struct diags *d) {
 
 void config_done(struct config *c) {
     struct strv *lists[] = {&c->platforms, &c->runner_images, &c->mirrors, &c->insecure, &c->allow_push, &c->env, &c->vars,
-                            &c->deploy_allow, &c->deploy_actions, &c->deploy_commands,
+                            &c->protected, &c->deploy_allow, &c->deploy_actions, &c->deploy_commands,
                             &c->check_labels, &c->check_ignore};
     for (size_t i = 0; i < ELEMENTS(lists); i++)
         strv_done(lists[i]);

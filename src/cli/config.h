@@ -18,6 +18,7 @@
  *   python: {source: URL}                     python-build-standalone releases
  *   actions: {mirror: DIR | URL}              source/remote.h; DIR relative to the repository
  *   node: {source: URL | npm | PATH}          the node of JavaScript actions: run/nodefetch.h
+ *   environments: {protected: [NAME]}         a job asks before it goes on; both files count
  *   deploy: {allow: [GLOB], actions: [OWNER/REPO], commands: [NAME WORD]}   what is held back (allow: user only)
  *   check: {labels: [LABEL], ignore: {CODE: REASON, "GLOB CODE": REASON}}
  *   log-max: SIZE                             stored output of a job */
@@ -25,6 +26,7 @@
 #include "core/str.h"
 
 struct config {
+    struct strv protected;                 /* environments that ask */
     struct strv deploy_allow, deploy_actions, deploy_commands;
     struct strv platforms, runner_images;  /* "LABEL=…" */
     struct strv mirrors;                   /* "REGISTRY=…" */

@@ -29,30 +29,48 @@ static bool one_shell(const struct run_stop *at) {
     return true;
 }
 
-/* A letter, or 's' when the run was interrupted or nobody is there any more. */
-static char question(const struct run_stop *at) {
+/* The first letter of a line; 0: none; -1: interrupted, or nobody is there any more. */
+static int letter(void) {
     char line[64];
-    printf("%s: [c] %s, [r] %s, [s] stop the run, [o] open the shell again? ", at->job, at->failed ? "go on" : "run the step",
-           at->failed ? "repeat the step" : "run the step");
-    fflush(stdout);
     for (struct pollfd p = {0, POLLIN, 0};;) {
         int n = poll(&p, 1, 200);
         if (run_debug_interrupted)
-            return 's';
+            return -1;
         if (n <= 0)
             continue;
         ssize_t k = read(0, line, sizeof line - 1);
         if (k <= 0)
-            return k < 0 && errno == EINTR ? '?' : 's';
+            return -1;
         for (ssize_t i = 0; i < k; i++)
             if (line[i] > ' ')
-                return (char)(line[i] | 32);
-        return 'c';
+                return line[i] | 32;
+        return 0;
     }
 }
 
+static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER; /* question at a time */
+
+int run_debug_approve(struct ui *u, const char *job, const char *environment) {
+    pthread_mutex_lock(&one);
+    ui_pause(u);
+    printf("%s: the environment \"%s\" is protected. Go on? [y/N] ", job, environment);
+    fflush(stdout);
+    int yes = letter() == 'y';
+    ui_resume(u);
+    pthread_mutex_unlock(&one);
+    return yes;
+}
+
+/* A letter, or 's' when the run was interrupted or nobody is there any more. */
+static int question(const struct run_stop *at) {
+    printf("%s: [c] %s, [r] %s, [s] stop the run, [o] open the shell again? ", at->job, at->failed ? "go on" : "run the step",
+           at->failed ? "repeat the step" : "run the step");
+    fflush(stdout);
+    int c = letter();
+    return c < 0 ? 's' : c ? c : 'c';
+}
+
 enum run_go run_debug_stop(void *arg, const struct run_stop *at) {
-    static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
     enum run_go go = RUN_GO_ON;
     pthread_mutex_lock(&one);
     ui_pause(arg);

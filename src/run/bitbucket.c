@@ -85,6 +85,10 @@ void bitbucket_env(struct jobx *x) {
             strv_env_set(&x->env, t->inputs[i].name, t->inputs[i].dflt.s);
     add_all(&x->env, &x->rq->vars);
     add_all(&x->env, &x->rq->secrets);
+    if (x->leg->environment) { /* of the deployment */
+        env_overlay(&x->env, &x->rq->env_vars, x->leg->environment);
+        env_overlay(&x->env, &x->rq->env_secrets, x->leg->environment);
+    }
     add_all(&x->env, &x->rq->inputs);
     inherited(x, x->leg->job, 0);
     add_all(&x->env, &x->rq->env);

@@ -468,4 +468,30 @@ void ctx_leg(struct ctx *c, struct leg *leg) {
     val_sets(c->a, s, "max-parallel", val_number(c->a, j->max_parallel ? j->max_parallel : (double)(j->n_legs ? j->n_legs : 1)));
     ctx_set(c, "strategy", s);
     ctx_set(c, "matrix", leg->matrix);
+    if (leg->environment && leg->run->rq->env_vars.n) {
+        _cleanup_strv_ struct strv vars = {0};
+        strv_extend(&vars, (const char *const *)leg->run->rq->vars.v);
+        env_overlay(&vars, &leg->run->rq->env_vars, leg->environment);
+        ctx_set(c, "vars", ctx_from_env(c->a, &vars));
+    }
+}
+
+void env_overlay(struct strv *to, const struct strv *of, const char *environment) {
+    size_t n = strlen(environment);
+    for (size_t i = 0; i < of->n; i++) {
+        if (strncasecmp(of->v[i], environment, n) != 0 || of->v[i][n] != '/')
+            continue;
+        struct sv v, k = env_split(of->v[i] + n + 1, &v);
+        _cleanup_free_ char *key = sv_dup(k);
+        strv_env_set(to, key, v.p);
+    }
+}
+
+const struct value *ctx_leg_secrets(struct leg *leg, struct arena *a) {
+    if (!leg->environment || !leg->run->rq->env_secrets.n)
+        return ctx_secrets(leg->flow, a);
+    _cleanup_strv_ struct strv all = {0};
+    strv_extend(&all, (const char *const *)leg->flow->secrets.v);
+    env_overlay(&all, &leg->run->rq->env_secrets, leg->environment);
+    return ctx_from_env(a, &all);
 }

@@ -44,4 +44,8 @@ const struct value *ctx_secrets(struct flow *f, struct arena *a);
 void ctx_job(struct ctx *c, struct job *job);
 /* …and strategy, matrix of a leg (for name, runs-on, env and so on also secrets). */
 void ctx_leg(struct ctx *c, struct leg *leg);
+/* Secrets of a leg: its workflow's, then those of its environment. */
+const struct value *ctx_leg_secrets(struct leg *leg, struct arena *a);
+/* Sets the pairs of "ENV/K=V" items that are of this environment. */
+void env_overlay(struct strv *to, const struct strv *of, const char *environment);
 uint32_t ctx_id(const char *name); /* a stable number for what has none here (repository_id, …) */

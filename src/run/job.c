@@ -145,7 +145,7 @@ static void job_contexts(struct jobx *x) {
     val_set_str(x->a, rn, "workspace", arena_printf(x->a, "%s/%s", x->work, r->repo_name));
     val_set_str(x->a, rn, "debug", x->rq->debug ? "1" : "");
     x->runner = rn;
-    x->secrets = ctx_secrets(x->leg->flow, x->a);
+    x->secrets = ctx_leg_secrets(x->leg, x->a);
 }
 
 static int job_paths(struct jobx *x, struct err *e) {
@@ -681,8 +681,22 @@ static void attempt(struct leg *leg, unsigned no) {
     free(x);
 }
 
+/* A protected environment asks a person; without one, the job is held. */
+static bool approved(struct leg *leg) {
+    const struct run_request *rq = leg->run->rq;
+    bool asks = false;
+    for (size_t i = 0; leg->environment && i < rq->protected.n; i++)
+        asks |= sv_ieqs(sv_from(rq->protected.v[i]), leg->environment);
+    if (!asks || (rq->approve && rq->approve(rq->approve_arg, leg->name, leg->environment) > 0))
+        return true;
+    leg_fail(leg, OUT_HELD, "the environment \"%s\" asks for an approval; --approve %s gives it", leg->environment, leg->environment);
+    return false;
+}
+
 /* Bitbucket's on-fail: retry takes a failed step from its beginning, in a box of its own. */
 void job_body(struct leg *leg) {
+    if (!approved(leg))
+        return;
     const struct plan_bitbucket *bb = leg->job->pj->bb;
     unsigned more = bb && bb->on_fail == 2 ? bb->retry_count : 0;
     for (unsigned no = 1;; no++) {

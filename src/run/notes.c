@@ -21,9 +21,6 @@ static void of_bitbucket(struct jobx *x, const struct plan_bitbucket *bb) {
 }
 
 void notes_not_yet(struct jobx *x) {
-    const struct plan_environment *env = &x->pj->environment;
-    if (env->name.s)
-        jobx_note(x, LEVEL_WARNING, "environment \"%s\": its protection rules, secrets and variables are not there yet", env->name.s);
     if (x->pj->snapshot)
         jobx_note(x, LEVEL_WARNING, "snapshot: not there yet; no image is made of this job");
     if (x->pj->bb)

@@ -58,12 +58,14 @@ static void add_secrets(struct run *r) {
     const char *given = r->rq->github_token ? r->rq->github_token : strv_env_get(&r->rq->secrets, "GITHUB_TOKEN");
     r->token = given && *given ? xstrdup(given) : xasprintf("slp_%s", raw);
     masker_add(r->rq->masker, sv_from(r->token));
-    for (size_t i = 0; i < r->rq->secrets.n; i++) {
-        struct sv v;
-        env_split(r->rq->secrets.v[i], &v);
-        if (v.n)
-            masker_add(r->rq->masker, v);
-    }
+    const struct strv *lists[] = {&r->rq->secrets, &r->rq->env_secrets};
+    for (size_t l = 0; l < 2; l++)
+        for (size_t i = 0; i < lists[l]->n; i++) {
+            struct sv v;
+            env_split(lists[l]->v[i], &v);
+            if (v.n)
+                masker_add(r->rq->masker, v);
+        }
 }
 
 static int top_flows(struct run *r, struct err *e) {
@@ -193,7 +195,13 @@ struct missing {
 static void missing_one(void *arg, const char *context, const char *name, struct span at) {
     struct missing *m = arg;
     bool secret = sv_ieqs(sv_from(context), "secrets");
-    const struct strv *have = secret ? &m->r->rq->secrets : &m->r->rq->vars;
+    const struct strv *have = secret ? &m->r->rq->secrets : &m->r->rq->vars, *more = secret ? &m->r->rq->env_secrets : &m->r->rq->env_vars;
+    for (size_t i = 0; i < more->n; i++) {
+        struct sv v;
+        const char *slash = strchr(more->v[i], '/');
+        if (slash && sv_ieqs(env_split(slash + 1, &v), name))
+            return;
+    }
     if ((secret && (m->no_secrets || sv_ieqs(sv_from(name), "GITHUB_TOKEN"))) || !*name)
         return;
     for (size_t i = 0; i < have->n; i++) {

@@ -44,6 +44,11 @@ struct run_request {
     /* "K=V" each. Inputs are workflow_dispatch's (Bitbucket: the custom pipeline's variables). For
      * Bitbucket, vars and secrets are repository variables, plain and secured. */
     struct strv secrets, vars, inputs, env;
+    /* Of environments: "ENV/K=V"; those that ask before a job goes on, and how they ask (1 yes, 0 the
+     * job is held; on the job's thread; NULL = held). */
+    struct strv env_secrets, env_vars, protected;
+    int (*approve)(void *arg, const char *job, const char *environment);
+    void *approve_arg;
     struct strv jobs;            /* -j: these job ids and what they need; empty = all */
     struct strv matrix;          /* --matrix "key:value": only legs with it (same key: any of them) */
     struct strv platforms;       /* -P "LABEL=IMAGE", "LABEL=host" */

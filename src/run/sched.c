@@ -94,6 +94,19 @@ static char *leg_title(struct ctx *c, struct leg *leg, struct err *e) {
     return unique_name(leg->run, buf_str(&b));
 }
 
+/* Told with the names of the legs that it waited for, one a line: of its own needs, or of those of
+ * the job that calls its workflow. */
+static void queued(struct leg *leg) {
+    _cleanup_buf_ struct buf b = BUF_MAX(256u << 10);
+    const struct job *j = leg->job;
+    while (!j->n_needs && j->flow->leg)
+        j = j->flow->leg->job;
+    for (size_t i = 0; i < j->n_needs; i++)
+        for (size_t k = 0; k < j->needs[i]->n_legs; k++)
+            buf_addf(&b, "%s%s", b.n ? "\n" : "", j->needs[i]->legs[k]->name);
+    emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name), .detail = b.n ? buf_str(&b) : NULL});
+}
+
 /* --- deciding a job ------------------------------------------------------------------------ */
 
 static struct leg *leg_add(struct job *j, const struct value *matrix, unsigned index) {
@@ -127,7 +140,7 @@ static void job_single(struct job *j, enum outcome o, const struct err *why) {
     ctx_init(&c, &leg->arena);
     ctx_leg(&c, leg);
     leg->name = leg_title(&c, leg, NULL);
-    emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name)});
+    queued(leg);
     if (why && why->msg[0] && o != OUT_HELD)
         emit_leg(leg, EV_ANNOTATION, &(struct event){.level = LEVEL_ERROR, .text = sv_from(why->msg), .at = why->at});
     leg_over(leg, o, why && why->msg[0] ? why->msg : NULL);
@@ -141,7 +154,7 @@ static void leg_skip(struct job *j, const char *why) {
     ctx_init(&c, &leg->arena);
     ctx_leg(&c, leg);
     leg->name = leg_title(&c, leg, NULL);
-    emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name)});
+    queued(leg);
     leg_over(leg, OUT_SKIPPED, why);
     j->state = JOB_LEGS;
 }
@@ -195,6 +208,16 @@ static const struct job *held_need(const struct job *j, unsigned depth) {
     for (size_t i = 0; i < j->n_needs && !h && depth < 512; i++)
         h = j->needs[i]->result == OUT_HELD ? j->needs[i] : held_need(j->needs[i], depth + 1);
     return h;
+}
+
+/* The environment's name decides which variables and secrets the leg has. */
+static void set_environment(struct ctx *c, struct leg *leg, struct err *e) {
+    struct sv name;
+    const struct plan_job *pj = leg->job->pj;
+    if (pj->bb && pj->bb->deployment)
+        leg->environment = arena_strdup(&leg->arena, pj->bb->deployment);
+    else if (ctx_string(c, &pj->environment.name, "", &name, e) >= 0 && name.n)
+        leg->environment = arena_strndup(&leg->arena, name.p, name.n);
 }
 
 static void decide(struct job *j) {
@@ -262,8 +285,10 @@ static void decide(struct job *j) {
         struct ctx lc;
         ctx_init(&lc, &leg->arena);
         ctx_leg(&lc, leg);
+        set_environment(&lc, leg, &e);
+        ctx_leg(&lc, leg);
         leg->name = leg_title(&lc, leg, &e);
-        emit_leg(leg, EV_JOB_QUEUED, &(struct event){.text = sv_from(leg->name)});
+        queued(leg);
         if (ctx_bool(&lc, &j->pj->continue_on_error, false, &leg->continue_on_error, &e) < 0)
             leg->continue_on_error = false;
         if (j->pj->bb && j->pj->bb->on_fail == 1)

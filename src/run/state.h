@@ -39,6 +39,7 @@ struct leg {
     struct job *job;
     struct arena arena;          /* the leg's thread only, once it runs */
     const struct value *matrix;  /* object, or &val_null */
+    const char *environment;     /* its environment (Bitbucket: deployment), or NULL */
     unsigned index;
     char *name;                  /* unique in the run */
     enum leg_state state;

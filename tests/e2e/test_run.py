@@ -723,19 +723,6 @@ def test_submodules_are_empty_unless_asked_for(root, tmp_path, standins, wanted)
         assert "git submodule update --init" in run(root, d, "", check=1).stdout
 
 
-def test_what_is_not_there_yet_is_said(root, tmp_path, standins):
-    r = run(root, tmp_path, """
-        on: push
-        jobs:
-          j:
-            runs-on: ubuntu-latest
-            environment: production
-            steps: [{run: 'true'}]
-        """)
-    said = " ".join(e["text"] for e in events(r) if e["event"] == "note")
-    assert 'environment "production"' in said
-
-
 def test_a_container_job_reaches_its_services_by_name(sl, place, standins):
     r = run(sl, place, r"""
         on: push
