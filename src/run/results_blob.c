@@ -14,17 +14,14 @@
 
 /* --- the list -------------------------------------------------------------------------------------- */
 
-struct upload *upload_new(struct call *c, enum upload_kind kind, const char *name, const char *version) {
-    struct results *s = c->s;
+struct upload *upload_make(struct results *s, enum upload_kind kind, const char *name, const char *version) {
     struct upload *u = xcalloc(1, sizeof *u);
+    bool file = kind == UP_FILE;
     random_id(u->tmp, 32);
     u->fd = openat(s->o.scratch, u->tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     pthread_mutex_lock(&s->mu);
-    bool room = s->n_uploads < UPLOADS_MAX;
-    if (u->fd < 0 || !room) {
+    if (u->fd < 0 || (file ? s->n_files >= FILES_MAX_V3 : s->n_uploads >= UPLOADS_MAX)) {
         pthread_mutex_unlock(&s->mu);
-        call_fail(c, room ? 500 : 429, room ? "internal" : "resource_exhausted", "%s",
-                  room ? "no file can be made for the upload" : "a job may have 500 uploads");
         if (u->fd >= 0)
             unlinkat(s->o.scratch, u->tmp, 0);
         fd_close(u->fd);
@@ -37,8 +34,15 @@ struct upload *upload_new(struct call *c, enum upload_kind kind, const char *nam
     u->no = ++s->next_no;
     u->next = s->uploads;
     s->uploads = u;
-    s->n_uploads++;
+    ++*(file ? &s->n_files : &s->n_uploads);
     pthread_mutex_unlock(&s->mu);
+    return u;
+}
+
+struct upload *upload_new(struct call *c, enum upload_kind kind, const char *name, const char *version) {
+    struct upload *u = upload_make(c->s, kind, name, version);
+    if (!u)
+        call_fail(c, 429, "resource_exhausted", "a job may have %u uploads", UPLOADS_MAX);
     return u;
 }
 
@@ -108,7 +112,14 @@ static int by_place(const void *pa, const void *pb) {
     return a->at < b->at ? -1 : a->at > b->at;
 }
 
-int upload_commit_ranges(struct upload *u, uint64_t size) {
+/* Files of older clients are many: theirs are open only while they are written. */
+static int upload_open(struct results *s, struct upload *u) {
+    if (u->fd < 0)
+        u->fd = openat(s->o.scratch, u->tmp, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    return u->fd;
+}
+
+int upload_commit_ranges(struct results *s, struct upload *u, uint64_t size) {
     uint64_t have = 0;
     if (u->writers)
         return -EBUSY;
@@ -125,7 +136,10 @@ int upload_commit_ranges(struct upload *u, uint64_t size) {
         return -EINVAL;
     u->size = size;
     u->committed = true;
-    return ftruncate(u->fd, (off_t)size) < 0 ? -errno : 0;
+    int r = upload_open(s, u) < 0 || ftruncate(u->fd, (off_t)size) < 0 ? -errno : 0;
+    if (u->kind == UP_FILE)
+        u->fd = fd_close(u->fd);
+    return r;
 }
 
 /* --- bytes that come ------------------------------------------------------------------------------- */
@@ -186,7 +200,7 @@ static void pour_done(struct httpd_req *rq, int r, uint64_t size, void *arg) {
         u->size = w->size;
         u->committed = true;
     }
-    if (!--u->writers && u->finished)
+    if (!--u->writers && (u->finished || u->kind == UP_FILE))
         u->fd = fd_close(u->fd);
     pthread_mutex_unlock(&w->s->mu);
     if (r != -EFBIG && r != -EBADMSG && r != -ECONNRESET) {
@@ -198,17 +212,16 @@ static void pour_done(struct httpd_req *rq, int r, uint64_t size, void *arg) {
     free(w);
 }
 
-void upload_pour(struct results *s, struct httpd_req *rq, struct upload *u, const char *block, uint64_t at, bool whole, int status) {
-    const char *len = httpd_header(rq, "content-length");
-    uint64_t size;
-    if (!len || sv_u64(sv_from(len), INT64_MAX, &size) < 0) {
+void upload_pour(struct results *s, struct httpd_req *rq, struct upload *u, const char *block, uint64_t at, uint64_t size, bool whole, int status) {
+    const char *len = httpd_header(rq, "content-length"); /* a ranged body may be chunked */
+    if (size == UINT64_MAX && (!len || sv_u64(sv_from(len), INT64_MAX, &size) < 0)) {
         blob_fail(rq, 411, "MissingContentLengthHeader", "an upload says how long it is");
         return;
     }
     pthread_mutex_lock(&s->mu);
     const char *why = NULL;
     int code = 409;
-    if (u->finished || u->fd < 0)
+    if (u->finished || upload_open(s, u) < 0)
         why = "the upload is finished";
     else if (u->n_parts >= BLOCKS_MAX)
         why = "an upload has at most 50000 blocks";
@@ -383,6 +396,10 @@ static void commit_call(struct call *c) {
 static void download_call(struct call *c) {
     uint64_t id;
     struct sv no = sv_from(c->q[1]);
+    if (streq(c->q[0], "item")) {
+        results_v3_item(c, c->q[1]);
+        return;
+    }
     if (sv_ends(no, ".zip"))
         no.n -= 4;
     if (sv_u64(no, UINT64_MAX, &id) < 0) {
@@ -417,7 +434,7 @@ void results_blob(struct results *s, struct httpd_req *rq) {
     if (!up && (streq(method, "GET") || streq(method, "HEAD")) && slash && !strchr(id, '/')) {
         char what[16];
         snprintf(what, sizeof what, "%.*s", (int)(slash - path), path);
-        if (streq(what, "cache") || streq(what, "artifact")) {
+        if (streq(what, "cache") || streq(what, "artifact") || streq(what, "item")) {
             download(s, rq, what, id);
             return;
         }
@@ -438,7 +455,7 @@ void results_blob(struct results *s, struct httpd_req *rq) {
         if (!block || !*block || strlen(block) > 128)
             blob_fail(rq, 400, "InvalidQueryParameterValue", "blockid");
         else
-            upload_pour(s, rq, u, block, UINT64_MAX, false, 201);
+            upload_pour(s, rq, u, block, UINT64_MAX, UINT64_MAX, false, 201);
     } else if (comp && streq(comp, "blocklist")) {
         struct call *c = call_new(s, rq, commit_call);
         c->q[0] = arena_strdup(&c->a, id);
@@ -446,6 +463,6 @@ void results_blob(struct results *s, struct httpd_req *rq) {
     } else if (comp) {
         blob_fail(rq, 400, "InvalidQueryParameterValue", "only blocks, lists of blocks and whole blobs");
     } else {
-        upload_pour(s, rq, u, NULL, 0, true, 201);
+        upload_pour(s, rq, u, NULL, 0, UINT64_MAX, true, 201);
     }
 }

@@ -11,6 +11,7 @@
 #define BODY_MAX (1u << 20)    /* of a request that is no blob */
 #define BLOCKS_MAX 50000u
 #define UPLOADS_MAX 500u       /* unfinished and finished ones of one job */
+#define FILES_MAX_V3 20000u    /* files of artifacts of older clients */
 
 struct part {
     char *id;                  /* of a block; NULL: a range of the older interfaces */
@@ -43,7 +44,7 @@ struct results {
     pthread_mutex_t mu;        /* the list of uploads and their parts; the counter below */
     pthread_cond_t cond;
     struct upload *uploads;
-    size_t n_uploads;
+    size_t n_uploads, n_files;
     uint64_t next_no;
     unsigned flying;           /* calls that a worker has */
 };
@@ -85,18 +86,28 @@ void results_old_query(struct call *c);           /* on the loop: keeps what the
 /* A PUT or PATCH of bytes to the older interfaces: true when it was one (answered, or later). */
 bool results_old_bytes(struct results *s, struct httpd_req *rq);
 
+/* "Content-Range: bytes A-B/…" */
+bool results_content_range(struct httpd_req *rq, uint64_t *from, uint64_t *n);
+/* results_v3.c: artifacts of older clients; as the three above, and one entry of one. */
+bool results_v3_bytes(struct results *s, struct httpd_req *rq);
+bool results_v3(struct call *c);
+void results_v3_item(struct call *c, const char *item);
+
 /* --- results_blob.c: uploads. The list and what is in it is under mu. ------------------------------- */
 void results_blob(struct results *s, struct httpd_req *rq); /* /blob/… */
-/* A new upload with an empty file; NULL with a failed call when that cannot be. Locks. */
+/* A new upload with an empty file; NULL when there are too many or no file can be made. Locks. */
+struct upload *upload_make(struct results *s, enum upload_kind kind, const char *name, const char *version);
+/* The same; NULL with a failed call when that cannot be. Locks. */
 struct upload *upload_new(struct call *c, enum upload_kind kind, const char *name, const char *version);
 /* The newest that is not finished. */
 struct upload *upload_find(struct results *s, enum upload_kind kind, const char *name, const char *version);
 struct upload *upload_by_no(struct results *s, uint64_t no);
 /* The request's body goes to `at` of the upload's file (UINT64_MAX: after what is there) as a part; then
- * `status` is answered. `whole`: it is all of the upload. Locks; always answers. */
-void upload_pour(struct results *s, struct httpd_req *rq, struct upload *u, const char *block, uint64_t at, bool whole, int status);
+ * `status` is answered. It is of `size` bytes (UINT64_MAX: as Content-Length says, which must be there).
+ * `whole`: it is all of the upload. Locks; always answers. */
+void upload_pour(struct results *s, struct httpd_req *rq, struct upload *u, const char *block, uint64_t at, uint64_t size, bool whole, int status);
 /* Do the parts (ranges) cover exactly `size` bytes? Then it is committed. -EINVAL, -EBUSY. */
-int upload_commit_ranges(struct upload *u, uint64_t size);
+int upload_commit_ranges(struct results *s, struct upload *u, uint64_t size);
 /* The committed upload becomes `finished` and its file is the caller's: no more writes. -EBUSY while
  * somebody writes, -ENODATA when nothing was committed, -EINVAL when `size` (UINT64_MAX: any) is another. */
 int upload_finish(struct upload *u, uint64_t size);

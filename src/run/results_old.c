@@ -15,7 +15,7 @@ void results_old_query(struct call *c) {
 }
 
 /* "bytes A-B/…" */
-static bool content_range(struct httpd_req *rq, uint64_t *from, uint64_t *n) {
+bool results_content_range(struct httpd_req *rq, uint64_t *from, uint64_t *n) {
     const char *p = httpd_header(rq, "content-range");
     uint64_t a, b;
     p = p ? startswith(p, "bytes ") : NULL;
@@ -31,7 +31,7 @@ bool results_old_bytes(struct results *s, struct httpd_req *rq) {
     const char *rest = startswith(httpd_path(rq), CACHES "/");
     uint64_t no, at, n, len;
     if (!rest || !streq(httpd_method(rq), "PATCH"))
-        return false;
+        return results_v3_bytes(s, rq);
     const char *length = httpd_header(rq, "content-length");
     struct upload *u = NULL;
     if (sv_u64(sv_from(rest), UINT64_MAX, &no) >= 0) {
@@ -41,10 +41,10 @@ bool results_old_bytes(struct results *s, struct httpd_req *rq) {
     }
     if (!u || u->kind != UP_CACHE)
         httpd_reply(rq, 404, "application/json", SV("{\"message\":\"no cache with this number is being written\"}"));
-    else if (!content_range(rq, &at, &n) || (length && (sv_u64(sv_from(length), INT64_MAX, &len) < 0 || len != n)))
+    else if (!results_content_range(rq, &at, &n) || (length && (sv_u64(sv_from(length), INT64_MAX, &len) < 0 || len != n)))
         httpd_reply(rq, 400, "application/json", SV("{\"message\":\"Content-Range does not fit the body\"}"));
     else
-        upload_pour(s, rq, u, NULL, at, false, 204);
+        upload_pour(s, rq, u, NULL, at, n, false, 204);
     return true;
 }
 
@@ -83,7 +83,7 @@ static void commit(struct call *c, uint64_t no) {
     struct err e = {0};
     pthread_mutex_lock(&s->mu);
     struct upload *u = upload_by_no(s, no);
-    int r = !u || u->kind != UP_CACHE ? -ENOENT : size < 0 ? -EINVAL : upload_commit_ranges(u, (uint64_t)size);
+    int r = !u || u->kind != UP_CACHE ? -ENOENT : size < 0 ? -EINVAL : upload_commit_ranges(s, u, (uint64_t)size);
     if (r >= 0)
         r = upload_finish(u, (uint64_t)size);
     pthread_mutex_unlock(&s->mu);
@@ -146,6 +146,6 @@ void results_old(struct call *c) {
         reserve(c);
     else if (rest && *rest == '/' && streq(c->method, "POST") && sv_u64(sv_from(rest + 1), UINT64_MAX, &no) >= 0)
         commit(c, no);
-    else
+    else if (!results_v3(c))
         call_fail(c, 404, "not_found", "there is no %s %s here", c->method, c->path);
 }

@@ -220,3 +220,146 @@ def test_hash_files(sl, place, runner):
                   test -z "$NONE"
         """, files={"a.txt": "hello\n", "b/c.txt": "there\n"})
     assert r.returncode == 0
+
+
+PACKAGES = ["@actions/artifact@6.2.1", "@actions/cache@6.3.0", "@actions/core@3.0.1", "@actions/github@9.1.1"]
+SCRIPT = """
+import {DefaultArtifactClient} from '@actions/artifact'
+import * as cache from '@actions/cache'
+import * as core from '@actions/core'
+import * as github from '@actions/github'
+import assert from 'assert'
+import crypto from 'crypto'
+import fs from 'fs'
+process.chdir(process.env.GITHUB_WORKSPACE)
+fs.mkdirSync('d/sub', {recursive: true})
+fs.writeFileSync('d/a.txt', 'hello')
+const big = crypto.randomBytes(20 << 20)
+fs.writeFileSync('d/sub/big', big)
+assert.equal(github.context.repo.repo, 'app')
+core.setOutput('x', 'y')
+const client = new DefaultArtifactClient()
+const ws = process.cwd()
+const up = await client.uploadArtifact('art', [ws + '/d/a.txt', ws + '/d/sub/big'], ws, {compressionLevel: 0, retentionDays: 3})
+await assert.rejects(client.uploadArtifact('art', [ws + '/d/a.txt'], ws))
+const found = (await client.listArtifacts()).artifacts
+assert.equal(found.length, 1)
+assert.equal(found[0].id, up.id)
+assert.equal(found[0].digest, 'sha256:' + up.digest)
+const down = await client.downloadArtifact(up.id, {path: ws + '/out', expectedHash: 'sha256:' + up.digest})
+assert.equal(down.digestMismatch, false)
+assert(fs.readFileSync('out/d/sub/big').equals(big))
+assert.equal((await client.getArtifact('art')).artifact.size, up.size)
+await client.deleteArtifact('art')
+assert.equal((await client.listArtifacts()).artifacts.length, 0)
+const key = process.env.KEY
+assert(await cache.saveCache(['d'], key + '-1') > 0)
+assert.equal(await cache.saveCache(['d'], key + '-1'), -1)
+fs.rmSync('d', {recursive: true})
+assert.equal(await cache.restoreCache(['d'], key + '-0', [key]), key + '-1')
+assert(fs.readFileSync('d/sub/big').equals(big))
+assert.equal(await cache.restoreCache(['e'], key), undefined)
+console.log('all-well')
+"""
+
+
+@pytest.fixture(scope="session")
+def packages():
+    """The published packages, installed once."""
+    if not shutil.which("npm"):
+        pytest.skip("needs node and npm")
+    d = CACHE / "npm"
+    if not (d / "done").exists():
+        d.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(d), *PACKAGES], check=True, capture_output=True)
+        (d / "done").write_text("")
+    return d
+
+
+def test_published_packages_speak_with_the_server(packages, tmp_path):
+    server = TOP / "build/test_results"
+    if not server.exists():
+        subprocess.run(["ninja", "-C", str(TOP / "build"), "test_results"], check=True, capture_output=True)
+    (tmp_path / "w").mkdir()
+    (packages / "try.mjs").write_text(SCRIPT)
+    p = subprocess.Popen([str(server)], env=dict(os.environ, RESULTS_SERVE=str(tmp_path / "state")), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        url, token = p.stdout.readline().split()
+        for v2 in ("True", ""):
+            env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ACTIONS_RESULTS_URL": url + "/", "ACTIONS_RUNTIME_URL": url + "/", "ACTIONS_CACHE_URL": url + "/",
+                   "ACTIONS_RUNTIME_TOKEN": token, "ACTIONS_CACHE_SERVICE_V2": v2, "GITHUB_WORKSPACE": str(tmp_path / "w"), "RUNNER_TEMP": str(tmp_path),
+                   "GITHUB_REPOSITORY": "acme/app", "GITHUB_SERVER_URL": "https://github.com", "KEY": f"k{v2}"}
+            r = subprocess.run(["node", str(packages / "try.mjs")], env=env, capture_output=True, text=True, timeout=120)
+            assert r.returncode == 0 and "all-well" in r.stdout, r.stdout[-3000:] + r.stderr[-3000:]
+    finally:
+        p.stdin.close()
+        p.wait(20)
+
+
+@pytest.fixture
+def mirror():
+    if not (MIRROR / "actions/cache.git").exists():
+        pytest.skip("needs the mirror of published actions")
+    return ["--actions-mirror", str(MIRROR)]
+
+
+def test_published_and_native_share_caches_and_artifacts(root, tmp_path, standins, mirror):
+    """One writes, the other reads, both ways; what they set and print is compared."""
+    sl, key = root, os.urandom(6).hex()
+    sl("runner", "build", "ubuntu-latest", timeout=900, check=0)
+    place = tmp_path / "app"
+    flow = """
+        on: push
+        jobs:
+          put:
+            runs-on: ubuntu-latest
+            steps:
+              - run: |
+                  mkdir -p d/sub; echo one > d/a; head -c 300000 /dev/urandom > d/sub/b; ln -s a d/l; chmod 755 d/a; sha256sum d/sub/b > sum
+              - uses: actions/cache@v5
+                with: {path: "d\\nsum", key: "KEY"}
+              - uses: actions/upload-artifact@v3
+                with: {name: art, path: d}
+              - run: echo two > more.txt
+              - uses: actions/upload-artifact@v3
+                with: {name: art, path: more.txt}
+        """.replace("KEY", key)
+    read = """
+        on: push
+        jobs:
+          get:
+            runs-on: ubuntu-latest
+            steps:
+              - id: c
+                uses: actions/cache/restore@v5
+                with: {path: "d\\nsum", key: "KEY-none", restore-keys: "KEY"}
+              - run: sha256sum -c sum; test "$(stat -c %a:%U d/a)" = 755:runner; test "$(readlink d/l)" = a; echo "hit=${{ steps.c.outputs.cache-hit }} key=${{ steps.c.outputs.cache-matched-key }}"
+              - uses: actions/cache/restore@v5
+                with: {path: "d\\nsum", key: "KEY", lookup-only: true, fail-on-cache-miss: true}
+        """
+    get = """
+          get:
+            needs: put
+            runs-on: ubuntu-latest
+            steps:
+              - id: d
+                uses: actions/download-artifact@v3
+                with: {name: art, path: out}
+              - run: |
+                  test "$(cd out && find . -type f | sort | tr '\\n' ' ')" = "./a ./l ./more.txt ./sub/b "
+                  test "$(cat out/a out/more.txt)" = "$(printf 'one\\ntwo')"
+                  test "${{ steps.d.outputs.download-path }}" = "$PWD/out"
+        """
+    seen = {}
+    for writer in ((), ("--no-native",)):
+        name = "native" if not writer else "published"
+        d = sl.repo(place / name, {".github/workflows/ci.yml": flow.replace(key, key + name) + get})
+        sl("run", "--json", *mirror, *writer, cwd=d, check=0)
+        for reader in ((), ("--no-native",)):
+            r2 = place / f"{name}-{len(reader)}"
+            sl.repo(r2, {".github/workflows/ci.yml": read.replace("KEY", key + name)})
+            r = sl("run", "--json", *mirror, *reader, cwd=r2, check=0)
+            line = [x for x in outputs(r).splitlines() if x.startswith("hit=")]
+            seen[name, bool(reader)] = line
+            assert line == [f"hit=false key={key}{name}"]
+            assert f"Cache restored from key: {key}{name}" in outputs(r)
