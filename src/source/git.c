@@ -452,6 +452,26 @@ int git_export(const char *dir, const char *sha, const char *dest, int depth, st
     return GIT(dest, NULL, e, "checkout", "-q", "--detach", sha);
 }
 
+int git_submodule_update(const char *dir, const char *url, bool recursive, int depth, const char *server, const char *mirror, struct err *e) {
+    _cleanup_strv_ struct strv args = {0};
+    _cleanup_buf_ struct buf text = BUF_SMALL;
+    if (!rev_ok(url) || (server && !rev_ok(server)))
+        return err_set(e, ERR_USER, -EINVAL, "not a URL");
+    strv_add(&args, "-c");
+    strv_addf(&args, "remote.origin.url=%s", url);
+    if (mirror && server) {
+        strv_extend(&args, (const char *const[]){"-c", "protocol.file.allow=always", "-c", NULL});
+        strv_addf(&args, "url.file://%s/.insteadOf=%s/", mirror, server);
+    }
+    strv_extend(&args, (const char *const[]){"submodule", "update", "--quiet", "--init", "--force", NULL});
+    if (depth > 0)
+        strv_addf(&args, "--depth=%d", depth);
+    if (recursive)
+        strv_add(&args, "--recursive");
+    int r = run_git(dir, (const char *const *)args.v, NULL, &text, e);
+    return r ? git_fail(r, &text, "submodule update", e) : 0;
+}
+
 int git_unpack(const char *dir, const char *sha, const char *dest, struct err *e) {
     if (!rev_ok(sha))
         return err_set(e, ERR_USER, -EINVAL, "not a revision");

@@ -39,6 +39,10 @@ int git_merge_base(const char *dir, const char *a, const char *b, char sha[41], 
 /* A clean checkout of a commit into an empty folder, with a .git of its own (shared objects copied
  * by depth). */
 int git_export(const char *dir, const char *sha, const char *dest, int depth, struct err *e);
+/* Fetches the submodules of a checkout that git_export made (`url`: what their relative URLs are
+ * meant from), by the user's own git. mirror: a folder of OWNER/REPO.git that stands for `server`, or
+ * NULL. depth 0: all. */
+int git_submodule_update(const char *dir, const char *url, bool recursive, int depth, const char *server, const char *mirror, struct err *e);
 /* The files of a commit as an archive of it has them (export-ignore and export-subst count), into an
  * empty folder. */
 int git_unpack(const char *dir, const char *sha, const char *dest, struct err *e);

@@ -486,3 +486,41 @@ def test_published_setup_python_cache_and_login(root, tmp_path, runner):
     assert outcome(r, "second") == "success"
     if have:
         assert outcome(r, "python") == "success", r.stdout[-3000:]
+
+
+def test_checkout_sparse_submodules_and_lfs(root, tmp_path, runner):
+    """Another repository with its submodules (through the mirror), sparse patterns, and an LFS pointer that is none."""
+    os.chmod(tmp_path, 0o755)
+    top, d = tmp_path / "mirror", tmp_path / "work"
+    top.mkdir()
+    bare(root, top, "acme/lib", {"lib.txt": "of the library\n"})
+    other = top / ".work/acme/other"
+    root.repo(other, {"a/x": "1\n", "b/y": "2\n", "top": "3\n"}, remote=None)
+    root.sh(f"git -c protocol.file.allow=always submodule add -q {top}/acme/lib.git sub; git config -f .gitmodules submodule.sub.url ../lib; "
+            f"git commit -qam sub; git tag v1; git clone -q --bare . {top}/acme/other.git", cwd=other)
+    root.repo(d, {"keep/k": "k\n", "drop/d": "d\n", ".gitattributes": "*.bin filter=lfs\n", "big.bin": "real content\n",
+                  "deep/p.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", ".github/workflows/ci.yml": """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - id: c
+                uses: actions/checkout@v4
+                with: {sparse-checkout: keep}
+              - run: test -f keep/k; test ! -e drop; test -f big.bin; test "${{ steps.c.outputs.commit }}" = "$GITHUB_SHA"
+              - id: o
+                uses: actions/checkout@v4
+                with: {repository: acme/other, ref: v1, path: other, submodules: true}
+              - run: test -f other/a/x; grep library other/sub/lib.txt; test "$(git -C other rev-parse HEAD)" = "${{ steps.o.outputs.commit }}"
+              - uses: actions/checkout@v4
+                with: {repository: acme/other, ref: v1, path: plain, sparse-checkout: "/b/*", sparse-checkout-cone-mode: false}
+              - run: test -f plain/b/y; test ! -e plain/a; test -z "$(ls plain/sub 2>/dev/null)"
+          lfs:
+            runs-on: ubuntu-latest
+            steps:
+              - {uses: actions/checkout@v4, with: {lfs: true}}
+    """})
+    r = root("run", "--json", "--actions-mirror", top, cwd=d, check=1)
+    assert outcome(r, "j") == "success", outputs(r)
+    assert outcome(r, "lfs") == "failure" and "deep/p.bin is a pointer still: git lfs pull" in r.stdout
