@@ -258,18 +258,12 @@ static int prepare_scope(struct jobx *x, struct scope *sc, unsigned depth, struc
     return r;
 }
 
-static bool uses(const struct jobx *x, const char *repo) {
-    for (const struct action *a = x->actions; a; a = a->next)
-        if (a->repo && sv_ieqs(sv_from(a->repo), repo))
-            return true;
-    return false;
-}
-
 int actions_prepare(struct jobx *x, struct err *e) {
     int r = prepare_scope(x, &x->top, 0, e);
-    if (r >= 0 && uses(x, "actions/setup-python"))
-        python_tool_cache(x);
-    return r >= 0 && uses(x, "actions/checkout") ? gitbox_published(x, e) : r;
+    for (struct action *a = x->actions; a && r >= 0; a = a->next)
+        if (a->repo && sv_ieqs(sv_from(a->repo), "actions/checkout"))
+            return gitbox_published(x, e);
+    return r;
 }
 
 static unsigned depth_of(const struct scope *sc) {

@@ -13,8 +13,6 @@
 
 #define DEFAULT_SOURCE "https://github.com/astral-sh/python-build-standalone/releases"
 
-#define TOOL_CACHE_MAX 8 /* interpreters laid out for setup-python as published */
-
 struct setup {
     struct jobx *x;
     struct step *s;
@@ -157,29 +155,6 @@ static bool use_prefix(struct setup *su, const struct py_prefix *p, const char *
     }
     *ret_place = target;
     return true;
-}
-
-/* actions/setup-python as published looks into the tool cache: this machine's interpreters lie there,
- * as a hosted runner has some. What cannot be had is left out. */
-void python_tool_cache(struct jobx *x) {
-    struct setup su = {.x = x, .looked = BUF_SMALL};
-    _cleanup_py_list_ struct py_list list;
-    _cleanup_free_ char *dir = dir_cache(), *cache = path_join(dir, "python");
-    if (x->host)
-        return;
-    py_find(&list, cache);
-    size_t n = 0;
-    for (size_t i = 0; i < list.n && n < TOOL_CACHE_MAX; i++) {
-        struct pyver v;
-        const char *at;
-        _cleanup_buf_ struct buf out = BUF_SMALL;
-        if ((i && pyver_cmp(&list.items[i].version, &list.items[i - 1].version) == 0) || !use_prefix(&su, &list.items[i], &at, &v))
-            continue;
-        n++;
-        if (sh(x, "touch \"$1.complete\"", at, "", &out, NULL) != 0)
-            jobx_note(x, LEVEL_WARNING, "%s.complete: " SV_FMT, at, SV_ARG(buf_sv(&out)));
-    }
-    buf_done(&su.looked);
 }
 
 /* --- interpreters of the image --------------------------------------------------------------------- */
