@@ -225,9 +225,19 @@ static void output_ready(struct loop *l, int fd, uint32_t events, void *arg) {
             c->paused = true;
     }
     if (c->paused)
-        for (int i = 1; i < 3; i++)
-            if (c->out_src[i])
-                loop_io_set(c->out_src[i], 0);
+        ctr_listen(c, false);
+}
+
+/* Not by an empty set of events: the end of the writer would be told all the same, all the time. */
+void ctr_listen(struct ctr *c, bool on) {
+    for (int i = 1; i < 3; i++) {
+        if (on && !c->out_src[i] && c->out_fd[i] >= 0)
+            c->out_src[i] = loop_io(c->g->loop, c->out_fd[i], EPOLLIN, output_ready, c);
+        else if (!on) {
+            loop_remove(c->out_src[i]);
+            c->out_src[i] = NULL;
+        }
+    }
 }
 
 void ctr_start_done(struct ctr *c, struct started *s) {
@@ -249,9 +259,7 @@ void ctr_start_done(struct ctr *c, struct started *s) {
     pthread_mutex_unlock(&g->mu);
     for (struct follower *f = c->followers; f; f = f->next)
         f->until_started = false;
-    for (int i = 1; i < 3; i++)
-        if (c->out_fd[i] >= 0)
-            c->out_src[i] = loop_io(g->loop, c->out_fd[i], EPOLLIN, output_ready, c);
+    ctr_listen(c, true);
     if (s->fd[0] >= 0)
         feeder_set(&c->in, g->loop, s->fd[0]);
     c->proc_src = loop_io(g->loop, box_proc_status_fd(c->proc), EPOLLIN, proc_ready, c);

@@ -399,6 +399,7 @@ static void remove_all(void *arg) {
         for (int i = 1; i < 3; i++)
             loop_remove(c->out_src[i]);
         c->proc_src = c->grace = c->out_src[1] = c->out_src[2] = NULL;
+        c->paused = false; /* or the last reader's end would have it read again */
         feeder_close(&c->in);
         if (c->proc)
             box_proc_free(TAKE(c->proc));

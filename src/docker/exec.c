@@ -3,7 +3,9 @@
  * docker does. */
 #include "docker/impl.h"
 
+#include <linux/sockios.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 
 struct exec_inst {
     struct engine *g;
@@ -26,6 +28,8 @@ struct exec_inst {
     struct httpd_req *rq;
     uint16_t rows, cols;
     bool proc_ended, paused;
+    struct loop_source *unread; /* the client has not read the answer's head yet */
+    int patience;
     int r;
     struct err e;
 };
@@ -44,7 +48,8 @@ static void exec_unref(struct exec_inst *x) {
 static void drop_streams(struct exec_inst *x) {
     loop_remove(x->proc_src);
     loop_remove(x->grace);
-    x->proc_src = x->grace = NULL;
+    loop_remove(x->unread);
+    x->proc_src = x->grace = x->unread = NULL;
     for (int i = 1; i < 3; i++) {
         loop_remove(x->src[i]);
         x->src[i] = NULL;
@@ -94,10 +99,50 @@ static void proc_ready(struct loop *l, int fd, uint32_t events, void *arg) {
     maybe_ended(x);
 }
 
+static void output_ready(struct loop *l, int fd, uint32_t events, void *arg);
+
+/* Not by an empty set of events: the end of the writer would be told all the same, all the time. */
+static void listen_to_output(struct exec_inst *x, bool on) {
+    for (int i = 1; i < 3; i++) {
+        if (on && !x->src[i] && x->fd[i] >= 0)
+            x->src[i] = loop_io(x->g->loop, x->fd[i], EPOLLIN, output_ready, x);
+        else if (!on) {
+            loop_remove(x->src[i]);
+            x->src[i] = NULL;
+        }
+    }
+}
+
+static void look_again(struct loop *l, void *arg) {
+    struct exec_inst *x = arg;
+    x->unread = NULL;
+    if (!x->paused)
+        listen_to_output(x, true);
+}
+
+/* docker-py reads the head through a buffer that it throws away, with whatever came along. So output
+ * waits, up to 0.8 seconds, until the head has been read. */
+static bool head_unread(struct exec_inst *x) {
+    int n = 0;
+    if (!x->conn || x->patience >= 400)
+        return false;
+    if (ioctl(x->conn->fd, SIOCOUTQ, &n) < 0 || n == 0) {
+        x->patience = 400;
+        return false;
+    }
+    x->patience++;
+    listen_to_output(x, false);
+    if (!x->unread)
+        x->unread = loop_timer(x->g->loop, 2000000, 0, look_again, x);
+    return true;
+}
+
 static void output_ready(struct loop *l, int fd, uint32_t events, void *arg) {
     struct exec_inst *x = arg;
     char block[64 << 10];
     int which = fd == x->fd[1] ? 1 : 2, full = 0;
+    if (head_unread(x))
+        return;
     ssize_t n = read(fd, block, sizeof(block));
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -112,9 +157,7 @@ static void output_ready(struct loop *l, int fd, uint32_t events, void *arg) {
         conn_frame(x->conn, !x->tty, which, sv_n(block, (size_t)n), &full);
     if (full) {
         x->paused = true;
-        for (int i = 1; i < 3; i++)
-            if (x->src[i])
-                loop_io_set(x->src[i], 0);
+        listen_to_output(x, false);
     }
 }
 
@@ -123,9 +166,8 @@ static void conn_drained(void *arg) {
     if (!x->paused)
         return;
     x->paused = false;
-    for (int i = 1; i < 3; i++)
-        if (x->src[i])
-            loop_io_set(x->src[i], EPOLLIN);
+    if (!x->unread)
+        listen_to_output(x, true);
 }
 
 static void feed_room(void *arg) {

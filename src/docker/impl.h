@@ -265,6 +265,7 @@ void ctr_remove(struct ctr *c, void (*fn)(void *arg), void *arg);
  * the end of that use. */
 struct box *ctr_box_use(struct ctr *c);
 void ctr_box_done(struct ctr *c, struct box *used);
+void ctr_listen(struct ctr *c, bool on); /* to its output */
 void ctr_exited(struct ctr *c); /* state change after the process has ended and its output too */
 void containers_handle(struct engine *g, struct httpd_req *rq, const char *rest);
 /* ctr_json.c */

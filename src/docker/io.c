@@ -62,9 +62,8 @@ static void resume_output(struct ctr *c) {
         if (f->attach && f->off + LAG_RESUME < clog_end(&c->log))
             return;
     c->paused = false;
-    for (int i = 1; i < 3; i++)
-        if (c->out_src[i])
-            loop_io_set(c->out_src[i], EPOLLIN);
+    if (c->state == CTR_RUNNING && !c->removed)
+        ctr_listen(c, true);
 }
 
 void follower_pump(struct follower *f) {

@@ -521,7 +521,7 @@ def test_buildx_options(docker, tmp_path, request):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/f").write_text("named\n")
     (tmp_path / "Dockerfile").write_text("FROM base as x\nCOPY --from=files f /f\nRUN cat /f\n")
-    r = docker("buildx", "build", "-t", "team/ctx", "--build-context", f"files={tmp_path}/other", "--build-context",
+    r = docker("buildx", "build", "--no-cache", "-t", "team/ctx", "--build-context", f"files={tmp_path}/other", "--build-context",
                "base=docker-image://busybox:test", tmp_path, check=0)
     assert "named" in r.stdout + r.stderr
     r = docker("buildx", "build", "--check", tmp_path)
