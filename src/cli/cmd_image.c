@@ -230,6 +230,7 @@ static const struct {
     {"inspect", "show images as JSON", image_inspect},
     {"history", "show how an image was made, and what each step costs", image_history},
     {"diff", "compare two images: files, packages, configuration", image_diff},
+    {"copy", "copy an image between registries, all platforms", image_copy_cmd},
     {"tag", "give an image another name", image_tag_cmd},
     {"rm", "remove images", image_rm},
     {"save", "write images to an archive", image_save_cmd},

@@ -22,3 +22,4 @@ int image_load_cmd(int argc, char **argv);
 int image_export_cmd(int argc, char **argv);
 int image_import_cmd(int argc, char **argv);
 int image_mount_cmd(int argc, char **argv);
+int image_copy_cmd(int argc, char **argv);

@@ -1,6 +1,7 @@
-/* slipway image save, load, export, import, mount. */
+/* slipway image save, load, export, import, mount, copy. */
 #include "cli/cmd_image.h"
 
+#include "cli/transfer.h"
 #include "core/fs.h"
 #include "image/manifest.h"
 
@@ -155,4 +156,53 @@ int image_mount_cmd(int argc, char **argv) {
     int code = r;
     r = image_cmd_end(&c, r, &e);
     return r ? r : code;
+}
+
+int image_copy_cmd(int argc, char **argv) {
+    const char *platform = NULL;
+    bool quiet = false, all = true;
+    int64_t parallel = 4;
+    const struct opt items[] = {
+        {0, "platform", OPT_STR, &platform, "OS/ARCH", "only the image for this platform; else all"},
+        {0, "referrers", OPT_FLAG, &all, NULL, "signatures and SBOMs too (default; --no-referrers leaves them)"},
+        {0, "parallel", OPT_INT, &parallel, "N", "layers sent at the same time (4)"},
+        {'q', "quiet", OPT_FLAG, &quiet, NULL, "print only the digest"},
+    };
+    const struct opts o = {"image copy [options] SOURCE DESTINATION",
+                           "Copies an image from one registry (or repository) to another as it is, for all its platforms.",
+                           items, ELEMENTS(items)};
+    struct cli_ctx c;
+    struct err e = {0};
+    struct transfer shown;
+    struct image_copied res;
+    int n, k = image_cmd_begin(&o, argc, argv, 2, 2, &c, &n), r = 0;
+    if (k >= 0)
+        return k;
+    struct image_progress progress = transfer_begin(&shown, quiet);
+    _cleanup_free_ char *text = xstrdup(platform);
+    struct image_copy_options co = {.conf = &c.registry, .progress = &progress, .cancel = transfer_cancelled(), .referrers = all,
+                              .parallel = (unsigned)MAX((int64_t)1, MIN(parallel, (int64_t)16))};
+    char *slash = text ? strchr(text, '/') : NULL, *second = slash ? strchr(slash + 1, '/') : NULL;
+    if (text && !slash) {
+        r = err_set(&e, ERR_USER, -EINVAL, "--platform wants OS/ARCH, as in linux/amd64");
+    } else if (text) {
+        *slash = 0;
+        co.os = text;
+        co.arch = slash + 1;
+        if (second) {
+            *second = 0;
+            co.variant = second + 1;
+        }
+    }
+    if (r == 0)
+        r = image_copy(c.store, c.lease, argv[1], argv[2], &co, &res, &e);
+    transfer_end(&shown);
+    if (r == 0 && quiet) {
+        puts(res.digest);
+    } else if (r == 0) {
+        _cleanup_buf_ struct buf size = BUF_SMALL;
+        buf_add_size(&size, res.sent);
+        printf("%s: digest: %s, %llu manifests, %s sent\n", argv[2], res.digest, (unsigned long long)res.manifests, buf_str(&size));
+    }
+    return image_cmd_end(&c, r, &e);
 }

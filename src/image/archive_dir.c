@@ -58,10 +58,8 @@ int image_save_layout(struct store *s, struct lease *l, const char *const *refs,
     _cleanup_close_ int dir = r < 0 ? r : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return err_errno(e, r < 0 ? r : -errno, "create %s", path);
-    if (fs_exists(dir, "index.json") || fs_exists(dir, "blobs")) {
-        r = err_set(e, ERR_CONFLICT, -EEXIST, "%s is a layout already", path);
-        return err_hint(e, r, "slipway image copy adds to one: slipway image copy store:NAME oci:%s", path);
-    }
+    if (fs_exists(dir, "index.json") || fs_exists(dir, "blobs"))
+        return err_set(e, ERR_CONFLICT, -EEXIST, "%s is a layout already", path);
     if (pipe2(p, O_CLOEXEC) < 0)
         return err_errno(e, -errno, "pipe");
     x.fd = p[1];

@@ -74,6 +74,28 @@ static mode_t implied_mode(const char *path) {
     return streq(path, "tmp") || streq(path, "var/tmp") ? 01777 : streq(path, "root") ? 0700 : 0755;
 }
 
+static bool is_whiteout(const struct stat *st) {
+    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
+static int set_opaque(int fd) {
+    return fsetxattr(fd, OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
+}
+
+/* A folder that this layer hides (by a whiteout that came first) and has files in all the same. */
+static int hidden_parent(int at, const char *name) {
+    struct stat st;
+    if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    if (!is_whiteout(&st))
+        return 0;
+    if (unlinkat(at, name, 0) < 0 || mkdirat(at, name, 0755) < 0)
+        return -errno;
+    _cleanup_close_ int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 ? -errno : set_opaque(fd);
+    return r < 0 ? r : 1;
+}
+
 static int make_parents(struct extract *x, const char *dir) {
     _cleanup_buf_ struct buf done = BUF_MAX(8192);
     struct sv rest = sv_from(dir), part;
@@ -85,12 +107,11 @@ static int make_parents(struct extract *x, const char *dir) {
         if (done.n)
             buf_addc(&done, '/');
         buf_addsv(&done, part);
-        if (mkdirat(at, name, 0755) == 0) {
-            if (fchmodat(at, name, implied_mode(buf_str(&done)), 0) < 0)
-                return -errno;
-        } else if (errno != EEXIST) {
+        int r = mkdirat(at, name, 0755) == 0 ? 1 : errno == EEXIST ? hidden_parent(at, name) : -errno;
+        if (r < 0)
+            return r;
+        if (r == 1 && fchmodat(at, name, implied_mode(buf_str(&done)), 0) < 0)
             return -errno;
-        }
     }
     return 0;
 }
@@ -105,7 +126,7 @@ static int parent_of(struct extract *x, const char *path, const char **ret_name)
         return x->parent;
     _cleanup_free_ char *dir = xstrndup(path, n);
     int fd = fs_open_in(x->root, dir, O_PATH | O_DIRECTORY, 0, 0);
-    if (fd == -ENOENT) {
+    if (fd == -ENOENT || fd == -ENOTDIR) {
         int r = make_parents(x, dir);
         if (r < 0)
             return r;
@@ -117,10 +138,6 @@ static int parent_of(struct extract *x, const char *path, const char **ret_name)
     x->parent = fd;
     x->parent_path = TAKE(dir);
     return fd;
-}
-
-static bool is_whiteout(const struct stat *st) {
-    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
 }
 
 /* Takes away what an earlier entry put there. 1 when it was a whiteout. */
@@ -230,10 +247,6 @@ static int keep_time(struct extract *x, const char *path, const struct tar_entry
     return 0;
 }
 
-static int set_opaque(int fd) {
-    return fsetxattr(fd, OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
-}
-
 static int make_dir(struct extract *x, int at, const char *name, const char *path,
                     const struct tar_entry *en) {
     int was_whiteout = 0;
@@ -277,6 +290,24 @@ static int make_symlink(struct extract *x, int at, const char *name, const struc
     return r;
 }
 
+/* A further name says the same of the file as the first one did, as a rule; else the last one counts, as
+ * it does for docker and buildah. */
+static int adjust_linked(struct extract *x, int at, const char *name, const struct tar_entry *en, const struct stat *st) {
+    bool owned = x->o->no_chown || (st->st_uid == en->uid && st->st_gid == en->gid);
+    struct timespec t[2] = {time_of(en), time_of(en)};
+    if (owned && (st->st_mode & 07777) == (en->mode & 07777))
+        return 0;
+    _cleanup_close_ int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return failed(x, -errno, en->path);
+    int r = owned ? 0 : owner(x, -1, NULL, fd, en);
+    if (r == 0 && !owned) /* the change took them */
+        r = xattrs(x, fd, en);
+    if (r == 0 && (fchmod(fd, en->mode & 07777) < 0 || futimens(fd, t) < 0))
+        r = failed(x, -errno, en->path);
+    return r;
+}
+
 static int make_hardlink(struct extract *x, int at, const char *name, const char *path,
                          const struct tar_entry *en) {
     _cleanup_buf_ struct buf target = BUF_MAX(8192);
@@ -301,7 +332,7 @@ static int make_hardlink(struct extract *x, int at, const char *name, const char
     if (linkat(to, tname, at, name, 0) < 0)
         return errno == ENOENT ? bad(x, en->path, "is a link to a file that is not in the layer")
                                : failed(x, -errno, en->path);
-    return 0;
+    return S_ISREG(st.st_mode) ? adjust_linked(x, at, name, en, &st) : 0;
 }
 
 static int make_fifo(struct extract *x, int at, const char *name, const struct tar_entry *en) {

@@ -117,6 +117,17 @@ int image_push_index(struct store *s, struct lease *l, const char *const *ids, s
 /* Makes the blobs (compressed layers, config, manifest) in the store and gives the manifest's
  * digest and text; the same bytes each time. Cached by diff id. */
 int image_export(struct store *s, struct lease *l, const char *id, bool zstd, const struct image_progress *p, char manifest[DIGEST_LEN + 1], struct buf *ret_manifest, uint64_t *ret_total, struct err *e);
+/* Copies an image between registries as it is: all platforms (or one), with what refers to it. */
+struct image_copy_options {
+    const struct registry_conf *conf;
+    const struct image_progress *progress;
+    const volatile int *cancel;
+    unsigned parallel; /* 0 = 4 */
+    const char *os, *arch, *variant; /* arch NULL = all platforms */
+    bool referrers;
+};
+struct image_copied { char digest[DIGEST_LEN + 1]; uint64_t manifests, sent; };
+int image_copy(struct store *s, struct lease *l, const char *src, const char *dst, const struct image_copy_options *o, struct image_copied *ret, struct err *e);
 /* docker load / save, oci layouts. */
 int image_save(struct store *s, struct lease *l, const char *const *refs, size_t n, bool oci, int out_fd, struct err *e);
 int image_load(struct store *s, struct lease *l, int in_fd, struct strv *ret_names, struct err *e);

@@ -7,10 +7,14 @@
 #include "store/store.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #define SLOTS 8
 #define SLOT (256u << 10)
 #define MAX_LAYER (1ull << 38) /* 256 GiB unpacked */
+/* What compresses better than this is made to fill a disk; real layers are at 2 to 10. */
+#define MAX_RATIO 250
+#define RATIO_FROM (1ull << 30)
 
 struct ring {
     pthread_mutex_t lock;
@@ -23,6 +27,7 @@ struct ring {
     struct decoder *d;
     struct sha256 *hash;
     uint64_t size;
+    bool too_large;
 };
 
 static void *produce(void *arg) {
@@ -43,6 +48,7 @@ static void *produce(void *arg) {
             g->size += (uint64_t)k;
         }
         pthread_mutex_lock(&g->lock);
+        g->too_large = k == -EFBIG;
         g->n[at] = k;
         g->head++;
         pthread_cond_signal(&g->cond);
@@ -90,13 +96,23 @@ static int unpack(struct ring *g, const struct extract_options *o, struct extrac
     return r;
 }
 
+/* How much a blob of this size may become. */
+static uint64_t limit_of(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) < 0 || st.st_size <= 0)
+        return MAX_LAYER;
+    uint64_t n = MIN((uint64_t)st.st_size, MAX_LAYER / MAX_RATIO) * MAX_RATIO;
+    return MIN(MAX_LAYER, MAX(n, RATIO_FROM));
+}
+
 int ns_layer_unpack(int argc, char **argv) {
     struct err e = {0};
     struct ring g = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
     struct extract_options o = {.no_chown = argc > 1 && streq(argv[1], "single")};
     struct extract_stats st = {0};
     pthread_t th;
-    if (decoder_new(&g.d, 3, MAX_LAYER, &e) < 0)
+    uint64_t limit = limit_of(3);
+    if (decoder_new(&g.d, 3, limit, &e) < 0)
         return ns_fail(&e);
     g.hash = sha256_new();
     for (size_t i = 0; i < SLOTS; i++)
@@ -112,6 +128,11 @@ int ns_layer_unpack(int argc, char **argv) {
     pthread_cond_signal(&g.cond);
     pthread_mutex_unlock(&g.lock);
     pthread_join(th, NULL);
+    if (r < 0 && g.too_large) {
+        e = (struct err){0};
+        err_set(&e, ERR_LIMIT, -EFBIG, "the layer unpacks to more than %llu MiB, from a fraction of that: it looks like a bomb",
+                (unsigned long long)limit >> 20);
+    }
     if (r < 0)
         return ns_fail(&e);
     uint8_t raw[32];

@@ -1,20 +1,22 @@
 /* Sending an image: its manifest is made (image_export), then every blob that the registry does not
  * have is sent by one of several workers, then the manifest. A blob is asked for first (HEAD), then
- * mounted from the repository it was pulled from when that is on the same registry, else uploaded in
- * one PUT. An upload that breaks is begun anew, with growing pauses; the registry drops the torn one.
- * Source: OCI distribution-spec v1.1, "Push". */
-#include "image/remote.h"
+ * mounted from the repository it was pulled from when that is on the same registry, else uploaded: a
+ * small one by a PUT, a large one by a PATCH and a PUT that ends it. When the connection of a PATCH
+ * breaks, the registry is asked how far it got and gets the rest; where it does not know, the upload
+ * is begun anew. Pauses between tries grow. Source: OCI distribution-spec v1.1, "Push". */
+#include "image/push.h"
 
 #include "core/loop.h"
 
 #include <pthread.h>
 
-enum { UPLOAD_TRIES = 4, MAX_WORKERS = 16 };
+enum { UPLOAD_TRIES = 5, MAX_WORKERS = 16, ONE_PUT = 1 << 20 };
 #define SECOND 1000000000ull
 
 struct push {
     struct store *s;
-    struct remote *r;
+    struct remote *r, *from; /* from: blobs that are not in the store come from there, or NULL */
+    struct lease *l;         /* with from */
     const struct push_options *o;
     char *mount_from;
     struct arena a;
@@ -32,7 +34,9 @@ struct upload {
     struct push *p;
     const struct descriptor *d;
     int fd;
-    uint64_t at;
+    uint64_t begin, at; /* of this request, and where it is */
+    char *location;     /* of the session, or NULL */
+    bool fresh;         /* which has just begun */
 };
 
 static void say(const struct push *p, const char *digest, const char *what, uint64_t done, uint64_t total) {
@@ -55,7 +59,8 @@ static ssize_t on_read(void *arg, void *buf, size_t n) {
 }
 
 static int on_rewind(void *arg) {
-    ((struct upload *)arg)->at = 0;
+    struct upload *u = arg;
+    u->at = u->begin;
     return 0;
 }
 
@@ -69,7 +74,7 @@ static int exists(struct push *p, const struct descriptor *d, struct err *e) {
 
 /* Where to send it: what the registry said, made absolute where it must be. Registries behind a
  * TLS proxy say http:// of themselves. */
-static char *upload_address(const struct push *p, const char *location, const char *digest, struct err *e) {
+static char *upload_address(const struct push *p, const char *location, struct err *e) {
     const char *base = remote_base(p->r), *host = strstr(base, "://") + 3;
     const char *plain = startswith(location, "http://");
     bool secure = startswith(base, "https://") != NULL;
@@ -84,59 +89,137 @@ static char *upload_address(const struct push *p, const char *location, const ch
                 (int)strcspn(url + 7, "/?"), url + 7);
         return NULL;
     }
-    return xasprintf("%s%cdigest=%s", url, strchr(url, '?') ? '&' : '?', digest);
+    return TAKE(url);
 }
 
-/* Begins an upload. 1: mounted, nothing to send; 0: *ret_url. */
-static int begin(struct push *p, const struct descriptor *d, char **ret_url, struct err *e) {
+/* Every answer of a session names where it goes on. */
+static int take_location(struct push *p, struct upload *u, const struct http_resp *resp, struct err *e) {
+    const char *location = http_header(resp, "location");
+    if (resp->status != 202 && resp->status != 204)
+        return remote_error(p->r, resp, e, "upload");
+    if (!location)
+        return u->location ? 0 : err_set(e, ERR_NET, -EBADMSG, "%s does not say where to upload to", remote_host(p->r));
+    char *url = upload_address(p, location, e);
+    if (!url)
+        return -EPROTO;
+    free(u->location);
+    u->location = url;
+    return 0;
+}
+
+/* Begins an upload. 1: mounted, nothing to send. */
+static int begin(struct push *p, struct upload *u, struct err *e) {
     _cleanup_http_ struct http_resp resp = {0};
     _cleanup_buf_ struct buf url = BUF_SMALL;
     buf_addf(&url, "/v2/%s/blobs/uploads/", remote_path(p->r));
     if (p->mount_from) {
-        buf_addf(&url, "?mount=%s&from=", d->digest);
+        buf_addf(&url, "?mount=%s&from=", u->d->digest);
         buf_add_urlencoded(&url, sv_from(p->mount_from));
     }
     struct http_req rq = {.method = "POST"};
     int q = remote_do(p->r, &rq, buf_str(&url), &resp, e);
     if (q < 0)
         return q;
-    if (resp.status == 201)
-        return 1;
-    const char *location = http_header(&resp, "location");
-    if (resp.status != 202 || !location)
-        return remote_error(p->r, &resp, e, "upload");
-    *ret_url = upload_address(p, location, d->digest, e);
-    return *ret_url ? 0 : -EPROTO;
+    u->begin = 0;
+    return resp.status == 201 ? 1 : take_location(p, u, &resp, e);
 }
 
-static int upload_once(struct push *p, const struct descriptor *d, struct err *e) {
-    _cleanup_free_ char *url = NULL;
+/* How far a session got whose connection broke. 0: to be begun anew. */
+static int where_now(struct push *p, struct upload *u) {
     _cleanup_http_ struct http_resp resp = {0};
-    struct upload u = {.p = p, .d = d};
-    uint64_t size;
-    int q = begin(p, d, &url, e);
-    if (q != 0) {
-        if (q == 1)
-            say(p, d->digest, "mounted", d->size, d->size);
-        return q;
-    }
-    _cleanup_close_ int fd = u.fd = blob_open(p->s, d->digest, &size, e);
-    if (fd < 0)
-        return fd;
-    if (size != d->size)
-        return err_set(e, ERR_INTERNAL, -EIO, "blob %.19s has %llu bytes, the manifest says %llu", d->digest,
-                       (unsigned long long)size, (unsigned long long)d->size);
-    struct http_req rq = {.method = "PUT", .read = on_read, .read_arg = &u, .rewind = on_rewind, .body_size = size,
+    struct http_req rq = {.method = "GET"};
+    const char *range;
+    uint64_t last;
+    if (remote_do(p->r, &rq, u->location, &resp, NULL) < 0 || take_location(p, u, &resp, NULL) < 0 ||
+        !(range = http_header(&resp, "range")))
+        return 0;
+    struct sv r = sv_from(range);
+    if (sv_starts(r, "bytes="))
+        r = sv_sub(r, 6, r.n);
+    ssize_t dash = sv_chr(r, '-');
+    if (dash < 0 || sv_u64(sv_sub(r, (size_t)dash + 1, r.n), INT64_MAX, &last) < 0 || last == 0 || last >= u->d->size)
+        return 0; /* "0-0" may be one byte or none */
+    u->begin = last + 1;
+    say(p, u->d->digest, "resuming", u->begin, u->d->size);
+    return 1;
+}
+
+/* Sends what there is from u->begin on, by method to url. */
+static int send_rest(struct push *p, struct upload *u, const char *method, const char *url, struct http_resp *resp, struct err *e) {
+    char range[64];
+    struct http_req rq = {.method = method, .read = on_read, .read_arg = u, .rewind = on_rewind, .body_size = u->d->size - u->begin,
                           .headers = {{"Content-Type", "application/octet-stream"}}, .n_headers = 1, .stall_timeout_ms = 120000};
-    q = remote_do(p->r, &rq, url, &resp, e);
+    if (u->begin) {
+        snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)u->begin, (unsigned long long)u->d->size - 1);
+        rq.headers[rq.n_headers++] = (struct http_header){"Content-Range", range};
+    }
+    u->at = u->begin;
+    return remote_do(p->r, &rq, url, resp, e);
+}
+
+static int finish(struct push *p, struct upload *u, bool whole, struct err *e) {
+    _cleanup_http_ struct http_resp resp = {0};
+    _cleanup_free_ char *url = xasprintf("%s%cdigest=%s", u->location, strchr(u->location, '?') ? '&' : '?', u->d->digest);
+    struct http_req empty = {.method = "PUT"};
+    int q = whole ? send_rest(p, u, "PUT", url, &resp, e) : remote_do(p->r, &empty, url, &resp, e);
     if (q < 0)
         return q;
-    if (resp.status / 100 != 2)
-        return remote_error(p->r, &resp, e, "upload");
+    return resp.status / 100 == 2 ? 0 : remote_error(p->r, &resp, e, "upload");
+}
+
+static int upload_once(struct push *p, struct upload *u, struct err *e) {
+    _cleanup_http_ struct http_resp resp = {0};
+    bool whole = u->d->size <= ONE_PUT, ready = u->location && (u->fresh || where_now(p, u));
+    int q = 0;
+    u->fresh = false;
+    if (!ready) {
+        free(u->location);
+        u->location = NULL;
+        q = begin(p, u, e);
+    }
+    if (q != 0) {
+        if (q == 1)
+            say(p, u->d->digest, "mounted", u->d->size, u->d->size);
+        return q;
+    }
+    if (!whole && u->begin < u->d->size) {
+        q = send_rest(p, u, "PATCH", u->location, &resp, e);
+        if (q == 0 && (resp.status == 404 || resp.status == 416)) { /* it lost its place */
+            free(u->location);
+            u->location = NULL;
+            return err_set(e, ERR_NET, -EAGAIN, "%s lost the upload's place (%d)", remote_host(p->r), resp.status);
+        }
+        if (q == 0)
+            q = take_location(p, u, &resp, e);
+        if (q < 0)
+            return q;
+    }
+    q = finish(p, u, whole, e);
+    if (q < 0 && q != -ECONNRESET && q != -ETIMEDOUT && q != -EIO) {
+        free(u->location); /* the registry has seen it to its end, and did not like it */
+        u->location = NULL;
+    }
+    if (q < 0)
+        return q;
     pthread_mutex_lock(&p->lock);
-    p->sent += size;
+    p->sent += u->d->size;
     pthread_mutex_unlock(&p->lock);
     return 0;
+}
+
+static int upload_open(struct push *p, struct upload *u, struct err *e) {
+    uint64_t size;
+    if (p->from) {
+        int q = lease_use(p->l, u->d->digest);
+        q = q < 0 ? err_errno(e, q, "lease") : remote_blob(p->from, p->s, u->d->digest, u->d->size, p->o->progress, e);
+        if (q < 0)
+            return q;
+    }
+    u->fd = blob_open(p->s, u->d->digest, &size, e);
+    if (u->fd < 0 || size == u->d->size)
+        return u->fd;
+    return err_set(e, ERR_INTERNAL, -EIO, "blob %.19s has %llu bytes, the manifest says %llu", u->d->digest,
+                   (unsigned long long)size, (unsigned long long)u->d->size);
 }
 
 static bool may_pass(int q) {
@@ -151,21 +234,34 @@ static int push_blob(struct push *p, const struct descriptor *d, struct err *e) 
         say(p, d->digest, "exists", d->size, d->size);
     if (q != 0)
         return q < 0 ? err_wrap(e, q, "%.19s", d->digest) : 0;
-    for (unsigned i = 0;; i++) {
+    struct upload u = {.p = p, .d = d, .fd = -1};
+    if (p->mount_from && p->from && (q = begin(p, &u, e)) != 0) { /* a mount spares the way through here */
+        free(u.location);
+        if (q == 1)
+            say(p, d->digest, "mounted", d->size, d->size);
+        return q < 0 ? err_wrap(e, q, "%.19s", d->digest) : 0;
+    }
+    u.fresh = u.location != NULL;
+    q = upload_open(p, &u, e);
+    for (unsigned i = 0; q >= 0; i++) {
         struct err now = {0};
-        q = upload_once(p, d, &now);
+        q = upload_once(p, &u, &now);
         if (q >= 0)
-            return 0;
+            break;
         if (!may_pass(q) || i + 1 == UPLOAD_TRIES || cancelled(p)) {
             if (e)
                 *e = now;
-            return err_wrap(e, q, "%.19s", d->digest);
+            break;
         }
+        q = 0;
         say(p, d->digest, "retrying", 0, d->size);
-        uint64_t until = now_mono() + (SECOND << i);
+        uint64_t until = now_mono() + (SECOND / 2 << i);
         while (now_mono() < until && !cancelled(p))
             usleep(50000);
     }
+    free(u.location);
+    fd_close(u.fd);
+    return q < 0 ? err_wrap(e, q, "%.19s", d->digest) : 0;
 }
 
 static void *blob_worker(void *arg) {
@@ -198,7 +294,7 @@ static void list_blobs(struct push *p) {
         bool twice = false;
         for (size_t k = 0; k < p->n_blobs; k++)
             twice = twice || streq(p->blobs[k]->digest, d->digest);
-        if (!twice)
+        if (!twice && !d->foreign)
             p->blobs[p->n_blobs++] = d;
     }
 }
@@ -234,18 +330,21 @@ static int push_blobs(struct push *p, struct err *e) {
     return p->failed;
 }
 
-static int push_manifest(struct push *p, struct sv text, const char *tag, const char *digest, struct err *e) {
+int push_text(struct remote *r, struct sv text, const char *media, const char *ref, const char *digest, bool *ret_knows_subject,
+              struct err *e) {
     _cleanup_http_ struct http_resp resp = {0};
-    _cleanup_free_ char *url = xasprintf("/v2/%s/manifests/%s", remote_path(p->r), tag);
-    struct http_req rq = {.method = "PUT", .body = text, .headers = {{"Content-Type", p->m.media_type}}, .n_headers = 1};
-    int q = remote_do(p->r, &rq, url, &resp, e);
+    _cleanup_free_ char *url = xasprintf("/v2/%s/manifests/%s", remote_path(r), ref);
+    struct http_req rq = {.method = "PUT", .body = text, .headers = {{"Content-Type", media}}, .n_headers = 1};
+    int q = remote_do(r, &rq, url, &resp, e);
     if (q < 0)
         return q;
     if (resp.status / 100 != 2)
-        return remote_error(p->r, &resp, e, "manifest");
+        return remote_error(r, &resp, e, "manifest");
     const char *said = http_header(&resp, "docker-content-digest");
     if (said && digest_valid(sv_from(said)) && !streq(said, digest))
-        return err_set(e, ERR_NET, -EBADMSG, "%s stored another manifest (%s) than was sent", remote_host(p->r), said);
+        return err_set(e, ERR_NET, -EBADMSG, "%s stored another manifest (%s) than was sent", remote_host(r), said);
+    if (ret_knows_subject)
+        *ret_knows_subject = http_header(&resp, "oci-subject") != NULL;
     return 0;
 }
 
@@ -258,6 +357,24 @@ static bool there_already(struct push *p, const char *tag, const char *digest) {
         return false;
     const char *said = http_header(&resp, "docker-content-digest");
     return said && streq(said, digest);
+}
+
+static int push_manifest(struct push *p, struct sv text, const char *tag, const char *digest, struct err *e) {
+    return push_text(p->r, text, p->m.media_type, tag, digest, NULL, e);
+}
+
+int push_blobs_of(const struct push_blobs *b, const struct manifest *m, uint64_t *ret_sent, struct err *e) {
+    struct push p = {.s = b->s, .l = b->l, .r = b->to, .from = b->from, .o = b->o, .m = *m,
+                     .mount_from = xstrdup(b->mount_from)};
+    pthread_mutex_init(&p.lock, NULL);
+    list_blobs(&p);
+    int q = push_blobs(&p, e);
+    pthread_mutex_destroy(&p.lock);
+    free(p.mount_from);
+    arena_done(&p.a);
+    if (q == 0 && ret_sent)
+        *ret_sent += p.sent;
+    return q;
 }
 
 static int push_all(struct push *p, const struct image_ref *ref, struct sv text, const char *digest, struct err *e) {

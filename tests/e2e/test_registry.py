@@ -359,15 +359,21 @@ class Moody(http.server.BaseHTTPRequestHandler):
             return self.reply(429, b'{"errors":[{"code":"TOOMANYREQUESTS"}]}', Retry_After="0")
         if self.command == "GET" and "/blobs/sha256:" in url.path:
             return self.reply(307, Location=f"http://localhost:{s.server_port}/cdn/{url.path.rsplit('/', 1)[1]}")
-        if self.command == "PUT" and "/blobs/uploads/" in url.path and s.breaks and len(body) > 1_000_000 and not s.broken:
-            s.broken = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-            return
+        torn = self.command in ("PUT", "PATCH") and "/blobs/uploads/" in url.path and s.breaks and len(body) > 1_000_000 and not s.broken
+        if torn:  # a part of it gets through
+            s.broken, body = True, body[:700_000]
+        if self.command == "PATCH":
+            s.patched.append(len(body))
         up = http.client.HTTPConnection("127.0.0.1", s.behind)
         up.request(self.command, self.path, body=body, headers={k: v for k, v in self.headers.items() if k.lower() not in ("authorization", "host", "content-length")})
         r = up.getresponse()
         data = r.read()
+        if torn:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        if r.status == 204 and s.forgets:
+            return self.reply(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
         keep = {k: v for k, v in r.getheaders() if k.lower() in ("content-type", "docker-content-digest", "location", "range")}
         self.send_response(r.status)
         for k, v in keep.items():
@@ -385,6 +391,7 @@ def moody(registry, mini):
     skopeo("copy", "--dest-tls-verify=false", f"oci:{mini['dir']}:{mini['name']}", f"docker://{registry.host}/moody/mini:1")
     s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Moody)
     s.lock, s.seen, s.behind, s.breaks, s.broken, s.throttle = threading.Lock(), [], registry.port, True, False, True
+    s.patched, s.forgets = [], False
     s.blobs = {"sha256:" + p.name: p.read_bytes() for p in (mini["dir"] / "blobs/sha256").iterdir()}
     s.realm = f"http://127.0.0.1:{s.server_port}/token"
     s.host = f"127.0.0.1:{s.server_port}"
@@ -403,7 +410,10 @@ def test_tokens_redirects_and_breaks(sl, place, moody, mini):
     assert not any(x[3] for x in moody.seen if x[2].startswith("/token"))
 
 
-def test_push_with_token(root, tmp_path, moody):
+@pytest.mark.parametrize("forgets", [False, True])
+def test_push_with_token(root, tmp_path, moody, forgets):
+    """A torn upload goes on from what the registry has; where it does not say, from the beginning."""
+    moody.forgets = forgets
     os.chmod(tmp_path, 0o755)
     fresh = make_layout(tmp_path / "fresh", name="docker.io/team/fresh:1", seed=os.urandom(8))
     env = client(root, tmp_path)
@@ -412,11 +422,14 @@ def test_push_with_token(root, tmp_path, moody):
     env["SLIPWAY_CONFIG"] = str(tmp_path / "conf")
     root("pull", "team/fresh:1", env=env, check=0)
     root("login", "-u", "tok", "-p", "secret", moody.host, env=env, check=0)
-    root("image", "tag", "team/fresh:1", f"{moody.host}/moody/fresh:1", env=env, check=0)
-    r = root("push", f"{moody.host}/moody/fresh:1", env=env, check=0)
-    assert moody.broken  # one upload was torn, and begun anew
+    root("image", "tag", "team/fresh:1", f"{moody.host}/moody/fresh{forgets:d}:1", env=env, check=0)
+    r = root("push", f"{moody.host}/moody/fresh{forgets:d}:1", env=env, check=0)
+    big = max(layer["size"] for layer in fresh["layers"])
+    assert moody.broken and moody.patched == [700_000, big if forgets else big - 700_000]
     assert any("push" in x[2] for x in moody.seen if x[2].startswith("/token"))
     assert re.search(r"sha256:[0-9a-f]{64}", r.stdout)
+    out = skopeo("inspect", "--tls-verify=false", f"docker://127.0.0.1:{moody.behind}/moody/fresh{forgets:d}:1")
+    assert json.loads(out.stdout)["Digest"] in r.stdout
 
 
 def test_credentials_stay_with_the_registry(root, tmp_path, moody):

@@ -16,7 +16,7 @@ import time
 import pytest
 
 import gotools
-from test_registry import OCI, Server, client, digest, make_layout, skopeo
+from test_registry import OCI, Server, client, digest, free_port, make_layout, skopeo
 
 pytestmark = pytest.mark.seconds(600)
 
@@ -53,10 +53,10 @@ def put_blob(reg, repo, data, alg="sha256"):
     return d
 
 
-def manifest_of(config, *layers, **more):
+def manifest_of(config, *layers, config_size=2, **more):
     def desc(d, size, media):
         return {"mediaType": media, "digest": d, "size": size}
-    return json.dumps(dict({"schemaVersion": 2, "mediaType": OCI, "config": desc(config, 2, "application/vnd.oci.image.config.v1+json"),
+    return json.dumps(dict({"schemaVersion": 2, "mediaType": OCI, "config": desc(config, config_size, "application/vnd.oci.image.config.v1+json"),
                             "layers": [desc(d, n, "application/vnd.oci.image.layer.v1.tar") for d, n in layers]}, **more)).encode()
 
 
@@ -210,6 +210,55 @@ def test_containerd(registry, mini, tmp_path):
         p.terminate()
         p.wait(30)
     assert json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{registry.host}/ctr/other:2").stdout)["Digest"] == mini["manifest"]
+
+
+# --- slipway image copy -----------------------------------------------------------------------
+
+def test_copy(root, registry, tmp_path):
+    """An index with two platforms and what refers to it, within a registry, to another, and to one
+    without a referrers API."""
+    env = client(root, tmp_path)
+    children = []
+    for arch in ("amd64", "arm64"):
+        text = json.dumps({"os": "linux", "architecture": arch, "rootfs": {"type": "layers", "diff_ids": []}}).encode()
+        data = os.urandom(200_000)
+        m = manifest_of(put_blob(registry, "cp/src", text), (put_blob(registry, "cp/src", data), len(data)), config_size=len(text))
+        assert registry.request("PUT", f"/v2/cp/src/manifests/{digest(m)}", m, {"Content-Type": OCI}).status == 201
+        children.append({"mediaType": OCI, "digest": digest(m), "size": len(m), "platform": {"os": "linux", "architecture": arch}})
+    kind = "application/vnd.oci.image.index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": children}).encode()
+    assert registry.request("PUT", "/v2/cp/src/manifests/1", index, {"Content-Type": kind}).status == 201
+    sig = manifest_of(put_blob(registry, "cp/src", b"{}"), artifactType="application/x-sig",
+                      subject={"mediaType": kind, "digest": digest(index), "size": len(index)})
+    assert registry.request("PUT", f"/v2/cp/src/manifests/{digest(sig)}", sig, {"Content-Type": OCI}).status == 201
+
+    r = root("image", "copy", f"{registry.host}/cp/src:1", f"{registry.host}/cp/dst:2", env=env, check=0)
+    assert digest(index) in r.stdout and " 0 B sent" in r.stdout, r.stdout  # all was mounted
+    for d in [*(c["digest"] for c in children), digest(sig)]:
+        assert registry.request("HEAD", f"/v2/cp/dst/manifests/{d}").status == 200
+    found = json.loads(registry.request("GET", f"/v2/cp/dst/referrers/{digest(index)}").body)["manifests"]
+    assert [f["digest"] for f in found] == [digest(sig)]
+    r = root("image", "copy", "-q", "--no-referrers", "--platform", "linux/arm64", f"{registry.host}/cp/src:1", f"{registry.host}/cp/arm:1", env=env, check=0)
+    assert r.stdout.strip() == children[1]["digest"]
+    assert root("image", "copy", f"{registry.host}/cp/src:none", f"{registry.host}/cp/x:1", env=env).returncode == 1
+    if not shutil.which("docker-registry"):
+        return
+    port = free_port()
+    (tmp_path / "old.yml").write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/old}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n")
+    p = subprocess.Popen(["docker-registry", "serve", tmp_path / "old.yml"], stdout=subprocess.DEVNULL, stderr=open(tmp_path / "old.log", "w"))
+    try:
+        for _ in range(100):
+            if run("skopeo", "inspect", "--tls-verify=false", f"docker://127.0.0.1:{port}/none", check=False).stderr.find("refused") < 0:
+                break
+            time.sleep(0.05)
+        root("image", "copy", f"{registry.host}/cp/src:1", f"127.0.0.1:{port}/cp/far:1", env=env, check=0)
+        back = root("image", "copy", f"127.0.0.1:{port}/cp/far:1", f"{registry.host}/cp/back:1", env=env, check=0)
+        assert digest(index) in back.stdout  # and through the fallback tag the signature came back too
+        found = json.loads(registry.request("GET", f"/v2/cp/back/referrers/{digest(index)}").body)["manifests"]
+        assert [f["digest"] for f in found] == [digest(sig)]
+    finally:
+        p.terminate()
+        p.wait(10)
 
 
 # --- users, mirror ----------------------------------------------------------------------------

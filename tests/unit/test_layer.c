@@ -117,7 +117,7 @@ TEST(round_trip) {
     tm_entry(&t, TAR_FILE, "usr/bin/sudo", NULL, 04755, 0, "elf");
     tm_entry(&t, TAR_DIR, "home/user/", NULL, 0750, 1000, NULL);
     tm_entry(&t, TAR_FILE, "home/user/f", NULL, 0600, 1000, "x");
-    tm_hard(&t, "home/user/g", "home/user/f");
+    tm_entry(&t, TAR_HARDLINK, "home/user/g", "home/user/f", 0600, 1000, NULL);
     tm_link(&t, "bin", "usr/bin");
     tm_file(&t, "bin/through-link", "inside");
     tm_file(&t, "tmp/x", "t");
