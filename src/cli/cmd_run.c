@@ -10,6 +10,7 @@
 #include "cli/select.h"
 #include "cli/term.h"
 #include "cli/ui.h"
+#include "cli/watch.h"
 #include "core/fs.h"
 #include "core/loop.h"
 #include "run/run.h"
@@ -21,8 +22,9 @@
 struct run_opts {
     struct strv jobs, secrets, vars, env, inputs, matrix, platforms, allow_push_to, breaks, approve, reports, local;
     const char *workflow, *dir, *actor, *secret_file, *var_file, *env_file, *input_file, *payload_file;
-    const char *repository, *ref, *base, *dialect, *pull, *actions_mirror, *github_token;
-    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, allow_deploy, timings, summary, with_ignored, skip_unavailable;
+    const char *repository, *ref, *base, *dialect, *changed_from, *pull, *actions_mirror, *github_token;
+    bool list, dry, verbose, quiet, bind, pull_flag, offline, clean, keep, json, allow_push, allow_deploy, timings, summary, failed, watch, with_ignored, skip_unavailable;
+    bool event_given;
     bool force, no_host_env, no_native;
     int64_t parallel;
     uint64_t memory;
@@ -32,6 +34,7 @@ struct run_opts {
 struct run_cmd {
     struct run_opts o;
     char *dir; /* top of the work tree */
+    const struct json *last; /* --failed: the record of the run before */
     struct git_info git;
     struct payload payload;
     struct selection sel;
@@ -207,6 +210,8 @@ static void fill_request(struct run_cmd *c) {
     q->github_token = o->github_token;
     strv_extend(&q->protected, (const char *const *)conf->protected.v);
     q->approve = approve;
+    q->again = c->last ? json_get_str(c->last, "id", NULL) : NULL;
+    q->select = arena_printf(&c->arena, "%s", c->o.workflow ? c->o.workflow : "");
     q->approve_arg = c;
     q->bind = o->bind;
     q->clean = o->clean;
@@ -330,18 +335,48 @@ static int execute(struct run_cmd *c, struct err *e) {
     return r < 0 ? cli_fail(e) : after(c, res.exit_code);
 }
 
+/* --failed: what the last run of this repository was; >= 0: the exit code with which to end. */
+static int last_run(struct run_cmd *c, const char **event) {
+    _cleanup_buf_ struct buf b = BUF_MAX(16u << 20);
+    struct json *j = NULL;
+    struct err e = {0};
+    if (run_last(c->ctx.store, c->dir, &b) <= 0 || json_parse(&c->arena, buf_sv(&b), &j, NULL) < 0) {
+        err_set(&e, ERR_USER, -ENOENT, "--failed: there is no earlier run of %s", c->dir);
+        return cli_fail(&e);
+    }
+    if (!json_get_int(j, "bad", 0)) {
+        printf("no job of run %s failed\n", json_get_str(j, "id", ""));
+        return 0;
+    }
+    c->last = j;
+    if (!c->o.event_given)
+        *event = json_get_str(j, "event", "push");
+    const char *select = json_get_str(j, "select", "");
+    if (!c->o.workflow && *select)
+        c->o.workflow = select;
+    return -1;
+}
+
 static int run(struct run_cmd *c, const char *event) {
     struct err e = {0};
     struct diags d = {0};
-    const char *custom = startswith(event, "custom:");
     int code = cli_begin(&c->ctx, &(struct cli_ctx_options){.repo_dir = c->dir, .what = "run"});
     if (code >= 0)
         return code;
+    if (c->o.failed && (code = last_run(c, &event)) >= 0)
+        return code;
+    const char *custom = startswith(event, "custom:");
     int r = gather(c, &e);
     if (r >= 0)
         r = read_payload(c, custom ? "push" : event, &e);
     if (r < 0)
         return cli_fail(&e);
+    if (c->o.changed_from) {
+        _cleanup_buf_ struct buf list = BUF_LARGE;
+        if (fs_read(AT_FDCWD, c->o.changed_from, &list, &e) < 0)
+            return cli_fail(&e);
+        payload_set_changed(&c->payload, buf_sv(&list));
+    }
     struct select_options so = {.dir = c->dir, .path = c->o.workflow, .dialect = c->o.dialect, .event = custom ? "push" : event,
                                 .custom = custom, .force = c->o.force};
     r = select_plans(&c->sel, &so, &c->payload, &d, &e);
@@ -384,6 +419,9 @@ int cmd_run(int argc, char **argv) {
         {0, "dialect", OPT_STR, &o->dialect, "NAME", "github or bitbucket, where both exist"},
         {'l', "list", OPT_FLAG, &o->list, NULL, "list the jobs, run nothing"},
         {'n', "dryrun", OPT_FLAG, &o->dry, NULL, "show what would run, run nothing"},
+        {0, "changed-from", OPT_STR, &o->changed_from, "FILE", NULL},
+        {0, "failed", OPT_FLAG, &o->failed, NULL, "the failed jobs of the last run again; the good ones keep their outputs"},
+        {0, "watch", OPT_FLAG, &o->watch, NULL, "run again when files change, cancelling what is stale"},
         {0, "force", OPT_FLAG, &o->force, NULL, "branch, tag and path filters do not count"},
         {'C', "directory", OPT_STR, &o->dir, "DIR", "the repository (.)"},
         {0, NULL, OPT_GROUP, NULL, NULL, "what happened"},
@@ -433,6 +471,10 @@ int cmd_run(int argc, char **argv) {
                         .about = "Runs the workflows (or the Bitbucket pipeline) that EVENT starts; the default is a push of\n"
                                  "the checked-out branch. Bitbucket: custom:NAME runs a custom pipeline.",
                         .items = items, .n = ELEMENTS(items)};
+    /* As given: the parser moves arguments about. */
+    char **given = ARENA_ARRAY(&c.arena, char *, argc + 1);
+    int given_argc = argc;
+    memcpy(given, argv, (size_t)argc * sizeof *given);
     int n, r = opts_begin(&spec, argc, argv, &n);
     struct err e = {0};
     if (r < 0 && o->breaks.n && (!isatty(0) || !isatty(1))) {
@@ -445,6 +487,18 @@ int cmd_run(int argc, char **argv) {
             err_set(&e, ERR_USER, -EINVAL, "--report %s: junit=FILE, json=FILE or md=FILE is expected", o->reports.v[i]);
             r = cli_fail(&e);
         }
+    if (r < 0 && o->watch && (o->keep || o->breaks.n || o->failed)) {
+        err_set(&e, ERR_USER, -EINVAL, "--watch goes neither with --keep, --break nor --failed");
+        r = cli_fail(&e);
+    }
+    if (r < 0 && o->watch) {
+        if (git_info_read(o->dir ? o->dir : ".", &c.git, &e) >= 0 && !c.git.bare_repo_missing)
+            r = watch_loop(c.git.worktree, given_argc, given);
+        else {
+            err_set(&e, ERR_USER, -EINVAL, "--watch needs a git repository");
+            r = cli_fail(&e);
+        }
+    }
     int back = r < 0 && o->keep ? keep_begin() : -1;
     for (size_t i = 0; r < 0 && i < o->local.n; i++)
         if (remote_local_option(o->local.v[i], &e) < 0)
@@ -457,6 +511,7 @@ int cmd_run(int argc, char **argv) {
         r = cli_fail(&e);
     if (r < 0) {
         c.dir = xstrdup(c.git.worktree);
+        o->event_given = n > 0;
         r = run(&c, n ? argv[1] : "push");
     }
     if (back >= 0)

@@ -426,7 +426,7 @@ const struct value *ctx_github(struct flow *f, struct arena *a) {
     val_set_str(a, g, "repository_visibility", "private");
     val_set_str(a, g, "run_id", r->id);
     val_set_str(a, g, "run_number", arena_printf(a, "%llu", (unsigned long long)r->number));
-    val_set_str(a, g, "run_attempt", "1");
+    val_set_str(a, g, "run_attempt", arena_printf(a, "%u", MAX(r->attempt, 1u)));
     val_set_str(a, g, "retention_days", "90");
     val_set_str(a, g, "artifact_cache_size_limit", "10");
     val_set_str(a, g, "actor", r->actor);

@@ -148,6 +148,15 @@ static void read_changed(struct payload *p) {
         p->changed_known = git_ls_tree(dir, "HEAD", NULL, &p->changed, NULL) == 0;
 }
 
+void payload_set_changed(struct payload *p, struct sv list) {
+    struct sv line;
+    strv_done(&p->changed);
+    while (sv_line(&list, &line))
+        strv_addn(&p->changed, line.p, line.n);
+    p->changed_known = p->changed_read = true;
+    p->event.changed = &p->changed;
+}
+
 void payload_changed(struct payload *p) {
     if (!p->changed_read)
         read_changed(p);

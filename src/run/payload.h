@@ -36,4 +36,6 @@ void payload_changed(struct payload *p);
 const char *payload_base_branch(const struct payload *p);
 /* workflow_run: the name of the workflow that ran; NULL: none. */
 const char *payload_workflow(const struct payload *p);
+/* These are the changed paths, one a line. */
+void payload_set_changed(struct payload *p, struct sv list);
 void payload_done(struct payload *p);

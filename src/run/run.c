@@ -4,6 +4,7 @@
  * by a signal handler, announced through an eventfd) is turned into wake-ups. */
 #include "core/fs.h"
 #include "run/action.h"
+#include "run/again.h"
 #include "run/conc.h"
 #include "run/contexts.h"
 #include "run/matrix.h"
@@ -113,11 +114,14 @@ static int top_flows(struct run *r, struct err *e) {
 static int number(struct run *r, struct err *e) {
     uint64_t id = 0;
     int x;
+    r->attempt = 1;
     if (!r->rq->store) { /* unit tests */
         memcpy(r->id, "1", 2);
         r->number = 1;
         return 0;
     }
+    if (r->rq->again)
+        return again_load(r, r->rq->again, e);
     if ((x = store_counter(r->rq->store, "run", &id, e)) < 0)
         return x;
     snprintf(r->id, sizeof r->id, "%llu", (unsigned long long)id);
@@ -376,6 +380,7 @@ int run_execute(struct run *r, struct run_result *ret, struct err *e) {
     loop_post(r->loop, loop_end, NULL);
     pthread_join(r->loop_thread, NULL);
     conclude(r, &res);
+    again_save(r);
     events_emit(rq->events, &(struct event){.kind = EV_RUN_END, .run = r->id, .outcome = res.outcome,
                                             .code = res.exit_code, .dur_ns = now_mono() - t0});
     *ret = res;

@@ -49,6 +49,8 @@ struct run_request {
     struct strv env_secrets, env_vars, protected;
     int (*approve)(void *arg, const char *job, const char *environment);
     void *approve_arg;
+    const char *again;           /* the run whose failed jobs run again, or NULL */
+    const char *select;          /* kept in the record of the run, for whoever asks for it again */
     struct strv jobs;            /* -j: these job ids and what they need; empty = all */
     struct strv matrix;          /* --matrix "key:value": only legs with it (same key: any of them) */
     struct strv platforms;       /* -P "LABEL=IMAGE", "LABEL=host" */
@@ -92,6 +94,8 @@ struct run_result {
 };
 /* -EBADMSG: see d. Else the error is in e. */
 int run_new(struct run **ret, const struct run_request *rq, struct diags *d, struct err *e);
+/* The record of the last run of a folder: {"id", "event", "select", "bad": N, "jobs": …}. 1, 0 none. */
+int run_last(struct store *s, const char *dir, struct buf *json);
 /* Decimal, unique over the store: github.run_id and the name of the run's record. */
 const char *run_id(const struct run *r);
 /* fn("secrets"|"vars", name, first place), each name once; GITHUB_TOKEN is never missing. */

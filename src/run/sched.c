@@ -7,6 +7,7 @@
  * A leg with steps has a thread of its own (its work blocks) and counts against the limit; a leg
  * that calls a workflow has none. A job thus starts as soon as its own needs allow, whatever other
  * jobs do. */
+#include "run/again.h"
 #include "run/conc.h"
 #include "run/contexts.h"
 #include "run/groups.h"
@@ -202,6 +203,20 @@ static bool changes_wanted(const struct plan_bitbucket *bb, const struct strv *c
     return false;
 }
 
+/* Matrix legs share the job's outputs: the last one to finish wins. */
+static void merge_outputs(struct leg *leg) {
+    struct job *j = leg->job;
+    struct run *r = leg->run;
+    if (!leg->outputs)
+        return;
+    struct value *o = val_object(&r->arena);
+    for (size_t i = 0; j->outputs && i < j->outputs->n; i++)
+        val_set(&r->arena, o, j->outputs->keys[i], j->outputs->items[i]);
+    for (size_t i = 0; i < leg->outputs->n; i++)
+        val_set(&r->arena, o, leg->outputs->keys[i], val_clone(&r->arena, leg->outputs->items[i]));
+    j->outputs = o;
+}
+
 /* What it needs, directly or not, and was held back. */
 static const struct job *held_need(const struct job *j, unsigned depth) {
     const struct job *h = NULL;
@@ -293,6 +308,10 @@ static void decide(struct job *j) {
             leg->continue_on_error = false;
         if (j->pj->bb && j->pj->bb->on_fail == 1)
             leg->continue_on_error = true;
+        if (again_leg(leg)) {
+            merge_outputs(leg);
+            leg_over(leg, OUT_SUCCESS, "kept from the attempt before");
+        }
     }
     j->state = JOB_LEGS;
 }
@@ -449,15 +468,7 @@ static void finish_leg(struct leg *leg) {
     leg->state = LEG_DONE;
     conc_free(leg->conc);
     leg->conc = NULL;
-    /* Matrix legs share the job's outputs: the last one to finish wins. */
-    if (leg->outputs) {
-        struct value *o = val_object(&r->arena);
-        for (size_t i = 0; j->outputs && i < j->outputs->n; i++)
-            val_set(&r->arena, o, j->outputs->keys[i], j->outputs->items[i]);
-        for (size_t i = 0; i < leg->outputs->n; i++)
-            val_set(&r->arena, o, leg->outputs->keys[i], val_clone(&r->arena, leg->outputs->items[i]));
-        j->outputs = o;
-    }
+    merge_outputs(leg);
     emit_leg(leg, EV_JOB_END,
              &(struct event){.outcome = leg->outcome, .detail = leg->reason, .dur_ns = now_mono() - leg->started_ns});
     if (leg->result == OUT_FAILURE && j->fail_fast)

@@ -124,6 +124,8 @@ struct run {
     char *token;                 /* GITHUB_TOKEN of this run */
     char *repository, *owner, *repo_name, *ref, *ref_name, *sha, *actor;
     uint64_t number;             /* run_number */
+    unsigned attempt;            /* from 1 */
+    const struct json *again;    /* legs of the attempt before, or NULL: again.h */
     atomic_uint captured;
     bool host_failed;
     pthread_mutex_t tree_mu;     /* the work tree is frozen once */

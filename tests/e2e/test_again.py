@@ -1,0 +1,82 @@
+"""A run once more: --failed keeps what was good, --watch follows the files."""
+import os
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from test_run import events, outcome, outputs, run
+
+FLOW = """
+on: push
+jobs:
+  good:
+    runs-on: ubuntu-latest
+    outputs: {word: "${{ steps.w.outputs.word }}"}
+    steps: [{id: w, run: 'echo "word=w-$RANDOM-$RANDOM" >> $GITHUB_OUTPUT; echo ran good'}]
+  legs:
+    strategy: {fail-fast: false, matrix: {n: [1, 2]}}
+    runs-on: ubuntu-latest
+    steps: [{uses: actions/checkout@v4}, {run: "echo leg ${{ matrix.n }}; test ${{ matrix.n }} = 1 || test -e mended"}]
+  called: {uses: ./.github/workflows/called.yml}
+  last:
+    needs: [good, legs, called]
+    runs-on: ubuntu-latest
+    steps: [{run: 'echo "last ${{ needs.good.outputs.word }} ${{ needs.called.outputs.o }} ${{ github.run_id }} ${{ github.run_attempt }}"'}]
+"""
+CALLED = """
+on: {workflow_call: {outputs: {o: {value: "${{ jobs.c.outputs.o }}"}}}}
+jobs: {c: {runs-on: ubuntu-latest, outputs: {o: "${{ steps.s.outputs.o }}"}, steps: [{id: s, run: echo o=from-called >> $GITHUB_OUTPUT}]}}
+"""
+
+
+def test_the_failed_jobs_again(sl, place, runner):
+    files = {".github/workflows/called.yml": CALLED}
+    r = run(sl, place, FLOW, check=1, files=files)
+    word = [e for e in events(r) if e["event"] == "run_start"][0]["run"]
+    assert outcome(r, "legs (1)") == "success" and outcome(r, "legs (2)") == "failure" and outcome(r, "last") == "skipped"
+    (place / "mended").write_text("")
+    r = sl("run", "--json", "--failed", cwd=place, check=0)
+    text = outputs(r)
+    assert "ran good" not in text and "leg 1" not in text and "leg 2" in text
+    assert "last w-" in text and f"from-called {word} 2" in text
+    assert outcome(r, "good") == outcome(r, "legs (1)") == outcome(r, "called") == outcome(r, "last") == "success"
+    assert "no job of run" in sl("run", "--failed", cwd=place, check=0).stdout
+
+
+def test_failed_without_a_run(root, tmp_path):
+    r = run(root, tmp_path, FLOW, "--failed", check=2, files={".github/workflows/called.yml": CALLED})
+    assert "no earlier run" in r.stderr
+
+
+def test_watch(root, tmp_path, runner):
+    one = "on: {push: {paths: ['src/**']}}\njobs: {one: {runs-on: ubuntu-latest, steps: [{uses: actions/checkout@v4}, {run: 'cat src/a; test ! -e src/slow || sleep 60'}]}}\n"
+    two = "on: {push: {paths: ['docs/**']}}\njobs: {two: {runs-on: ubuntu-latest, steps: [{uses: actions/checkout@v4}, {run: cat docs/b}]}}\n"
+    d = root.repo(tmp_path, {".github/workflows/one.yml": one, ".github/workflows/two.yml": two, "src/a": "a-first\n", "docs/b": "b-first\n"})
+    p = root.popen("run", "--watch", cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    seen = ""
+
+    def until(what):
+        nonlocal seen
+        end = time.time() + 60
+        while what not in seen:
+            assert time.time() < end and p.poll() is None, f"{what!r} never came: {seen}"
+            if select.select([p.stdout], [], [], 0.5)[0]:
+                seen += os.read(p.stdout.fileno(), 65536).decode()
+        part, seen = seen.split(what, 1)
+        return part
+    first = until("watching")
+    assert "a-first" in first and "b-first" in first
+    (d / "src/a").write_text("a-second\n")
+    (d / "src/slow").write_text("")
+    until("changed: src/")
+    assert "b-first" not in until("a-second")
+    (d / "src/slow").unlink()
+    (d / "src/a").write_text("a-third\n")
+    until("changed: src/")
+    until("a-third")
+    until("watching")
+    os.killpg(p.pid, signal.SIGINT)
+    assert p.wait(30) == 130
