@@ -126,6 +126,30 @@ static int prune_kept(struct store *s, bool all, uint64_t older_ns, bool dry, st
     return r < 0 ? err_errno(e, r, "caches and artifacts") : 0;
 }
 
+/* What nothing needs; and where a size was named and that was not enough, the build cache too. */
+static int hold_under(struct store *s, const struct prune_options *p, struct prune_result *res, struct err *e) {
+    struct prune_result more;
+    int r = store_prune(s, p, reach, p->all ? NULL : (void *)p, res, e);
+    if (r < 0 || p->all || !p->keep_bytes || res->left <= p->keep_bytes)
+        return r;
+    r = store_prune(s, p, reach, NULL, &more, e);
+    if (r == 0 && p->dry_run) {
+        *res = more; /* nothing was removed: it counted everything again */
+    } else if (r == 0) {
+        res->bytes += more.bytes;
+        res->blobs += more.blobs;
+        res->snaps += more.snaps;
+        res->trees += more.trees;
+        res->left = more.left;
+    }
+    if (r == 0 && res->left > p->keep_bytes) {
+        _cleanup_buf_ struct buf b = BUF_SMALL;
+        buf_add_size(&b, res->left);
+        fprintf(stderr, "note: %s are left: named images, the registry and what is in use hold them\n", buf_str(&b));
+    }
+    return r;
+}
+
 int cmd_prune(int argc, char **argv) {
     struct prune_options p = {0};
     const char *older = NULL;
@@ -133,7 +157,7 @@ int cmd_prune(int argc, char **argv) {
     const struct opt items[] = {
         {'a', "all", OPT_FLAG, &p.all, NULL, "the build cache, copies of folders, caches of actions and downloads of jobs too"},
         {0, "dry-run", OPT_FLAG, &p.dry_run, NULL, "only say what would go"},
-        {0, "keep-storage", OPT_SIZE, &p.keep_bytes, "SIZE", "stop once the store is that small"},
+        {0, "keep-storage", OPT_SIZE, &p.keep_bytes, "SIZE", "down to this size: what nothing needs first, then the build cache, oldest first"},
         {0, "older", OPT_STR, &older, "AGE", "keep what was used in that time: 36h, 7d"},
         {0, "keep-runs", OPT_INT, &runs, "N", "logs of runs to keep (100)"},
         {'f', "force", OPT_IGNORE, NULL, NULL, NULL},
@@ -157,7 +181,7 @@ int cmd_prune(int argc, char **argv) {
         return k;
     int r = store_sweep(c.store, NULL, NULL, &e);
     if (r == 0)
-        r = store_prune(c.store, &p, reach, p.all ? NULL : &p, &res, &e);
+        r = hold_under(c.store, &p, &res, &e);
     unsigned logs = 0;
     struct kept kept = {0};
     if (r == 0)

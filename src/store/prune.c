@@ -178,16 +178,54 @@ static int each_blob(struct store *s, blob_fn fn, void *arg) {
     return r;
 }
 
-static int prune_blob(int dir, const char *name, const struct stat *st, void *arg) {
-    struct prune *p = arg;
-    uint64_t made = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
-    /* The file system's clock ticks behind the wall clock. */
-    if (kept(p, "sha256:", name) || spared(p, made + 1000000000u, made))
+/* Blobs that nothing keeps, to be removed oldest first. */
+struct loose {
+    char name[65];
+    uint64_t size, made;
+};
+struct loose_list {
+    struct prune *p;
+    struct loose *v;
+    size_t n, cap;
+};
+
+static int find_loose(int dir, const char *name, const struct stat *st, void *arg) {
+    struct loose_list *x = arg;
+    if (kept(x->p, "sha256:", name))
         return 0;
-    if (!p->o->dry_run && unlinkat(dir, name, 0) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    count(p, (uint64_t)st->st_size, &p->res.blobs);
+    GROW(x->v, x->cap, x->n + 1);
+    struct loose *l = &x->v[x->n++];
+    snprintf(l->name, sizeof l->name, "%s", name);
+    l->size = (uint64_t)st->st_size;
+    l->made = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
     return 0;
+}
+
+static int by_age(const void *a, const void *b) {
+    const struct loose *x = a, *y = b;
+    return x->made < y->made ? -1 : x->made > y->made;
+}
+
+static int prune_blobs(struct prune *p) {
+    struct loose_list x = {.p = p};
+    int r = each_blob(p->s, find_loose, &x);
+    if (x.n)
+        qsort(x.v, x.n, sizeof *x.v, by_age);
+    for (size_t i = 0; r == 0 && i < x.n; i++) {
+        const struct loose *l = &x.v[i];
+        char path[80];
+        /* The file system's clock ticks behind the wall clock. */
+        if (spared(p, l->made + 1000000000u, l->made))
+            continue;
+        snprintf(path, sizeof path, "sha256/%.2s/%s", l->name, l->name);
+        if (!p->o->dry_run && unlinkat(p->s->blobs, path, 0) < 0) {
+            r = errno == ENOENT ? 0 : -errno;
+            continue;
+        }
+        count(p, l->size, &p->res.blobs);
+    }
+    free(x.v);
+    return r;
 }
 
 static int sum_blob(int dir, const char *name, const struct stat *st, void *arg) {
@@ -219,7 +257,7 @@ static int prune_all(struct prune *p, reach_fn reach, void *arg, struct err *e) 
     if (r == 0)
         r = prune_rows(p, snaps, n_snaps, false);
     if (r == 0)
-        r = each_blob(p->s, prune_blob, p);
+        r = prune_blobs(p);
     if (r < 0)
         return err_errno(e, r, "prune %s", p->s->path);
     orphans(p, p->s->snap, SQL_SNAP_ALL, "snap:", &p->snaps);
@@ -242,6 +280,7 @@ int store_prune(struct store *s, const struct prune_options *o, reach_fn reach, 
     strv_done(&p.snaps);
     strv_done(&p.trees);
     map_done(&p.keep);
+    p.res.left = p.total;
     if (r == 0 && ret)
         *ret = p.res;
     return r;

@@ -125,7 +125,7 @@ int store_counter(struct store *s, const char *name, uint64_t *ret, struct err *
 
 /* --- housekeeping -------------------------------------------------------------------------- */
 struct prune_options { bool all; uint64_t keep_bytes; uint64_t older_ns; bool dry_run; };
-struct prune_result { uint64_t bytes, blobs, snaps, trees; };
+struct prune_result { uint64_t bytes, blobs, snaps, trees; uint64_t left; /* bytes of what is there still */ };
 /* Kept: what `reach` marks (blobs by digest, snapshots by id or by key: given by image/ and
  * build/), what living leases use, and what is younger than the oldest living lease. Of the rest
  * older_ns keeps what was used in that time; keep_bytes stops once the store is that small, least

@@ -145,6 +145,27 @@ def test_prune_and_df(fresh, place):
     fresh("image", "save", "-o", place / "out.tar", NAME, check=0)
 
 
+def test_keep_storage(fresh, place):
+    """Down to a size, the oldest first; what has a name stays, and is named as the reason."""
+    for i in range(4):
+        old_archive(place / "a.tar", [layer([("big", str(i) * 1_000_000, {})])], tags=(f"img:{i}",))
+        fresh("image", "load", "-i", place / "a.tar", check=0)
+        time.sleep(0.02)
+    for i in range(3):
+        fresh("image", "rm", f"img:{i}", check=0)
+    time.sleep(2.1)
+    sizes = json.loads(fresh("system", "df", "--json", check=0).stdout)
+    total = sizes["blobs"]["bytes"] + sizes["layers"]["bytes"]
+    assert "would free" in fresh("prune", "--dry-run", "--keep-storage", str(total - 1_500_000), check=0).stdout
+    fresh("prune", "--keep-storage", str(total - 1_500_000), check=0)
+    sizes = json.loads(fresh("system", "df", "--json", check=0).stdout)
+    left = sizes["blobs"]["bytes"] + sizes["layers"]["bytes"]
+    assert total - 3_600_000 < left <= total - 1_500_000
+    r = fresh("prune", "--keep-storage", "1k", check=0)
+    assert "are left" in r.stderr
+    fresh("image", "save", "-o", place / "out.tar", "img:3", check=0)
+
+
 def test_killed_loads(fresh, place):
     """kill -9 at any moment: the next command finds a store that is whole, and nothing left over."""
     big = [layer([(f"d{i % 20}/f{i}", str(i) * 500, {}) for i in range(1500)])]

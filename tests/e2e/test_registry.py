@@ -441,6 +441,35 @@ def test_credentials_stay_with_the_registry(root, tmp_path, moody):
     assert "tokens.example.org" in r.stderr and "refused" in r.stderr
 
 
+def test_credential_helpers(root, tmp_path, moody, mini):
+    """credHelpers before credsStore before auths; a helper that fails is passed over, what it says on the way is not shown."""
+    env = client(root, tmp_path)
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    for name, script in {"good": f"""read url; echo "$url" >> {tmp_path}/asked; echo '{{"ServerURL":"x","Username":"tok","Secret":"secret"}}'""",
+                         "bad": f"echo bad >> {tmp_path}/asked; echo the-secret-word >&2; exit 1"}.items():
+        (bin_dir / f"docker-credential-{name}").write_text("#!/bin/sh\n" + script + "\n")
+        os.chmod(bin_dir / f"docker-credential-{name}", 0o755)
+    env["PATH"] = f"{bin_dir}:{os.environ['PATH']}"
+    wrong = {moody.host: {"auth": base64.b64encode(b"tok:wrong").decode()}}
+    conf = tmp_path / "docker/config.json"
+
+    def pull(**config):
+        moody.seen.clear()
+        conf.write_text(json.dumps(config))
+        r = root("pull", f"{moody.host}/moody/mini:1", env=env)
+        return r, any(x[3] for x in moody.seen if x[2].startswith("/token"))
+    moody.breaks = moody.throttle = False
+    r, sent = pull(credHelpers={moody.host: "good"}, credsStore="bad", auths=wrong)
+    assert r.returncode == 0 and sent and (tmp_path / "asked").read_text() == moody.host + "\n"
+    r, sent = pull(credsStore="bad")
+    assert r.returncode == 0 and not sent and "the-secret-word" not in r.stdout + r.stderr
+    r, sent = pull(credHelpers={moody.host: "../../evil"}, auths=wrong)
+    assert r.returncode == 1 and sent  # what the file says itself, and that is refused
+    r, sent = pull(credHelpers={"other.example.org": "good"}, auths={"other.example.org": {"auth": "eDp5"}})
+    assert r.returncode == 0 and not sent
+
+
 def test_damaged_blob_is_refused(root, tmp_path, moody, mini):
     env = client(root, tmp_path)
     moody.breaks = False

@@ -6,7 +6,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct sv text = {(const char *)data, size};
     struct arena a = {0};
-    struct manifest m;
+    struct manifest m = {0}, kept;
     struct err e;
     if (manifest_parse(&a, text, &m, &e) == 0) {
         manifest_check_image(&m, &e);
@@ -17,6 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (size_t i = 0; i < m.n; i++)
             assert(digest_valid(sv_from(m.entries[i].digest)) && m.entries[i].media_type);
     }
+    bool strict = m.n > 0 && m.entries;
+    if (manifest_parse_kept(&a, text, &kept, &e) == 0) /* what a registry keeps, with more allowed */
+        for (size_t i = 0; i < kept.n; i++)
+            assert(digest_valid_any(sv_from(kept.entries[i].digest)));
+    else
+        assert(!strict); /* but never less */
     arena_done(&a);
     struct image_config c, again;
     if (image_config_parse(text, &c, &e) == 0) {
