@@ -519,13 +519,15 @@ static bool tags_ok(const struct op *op) {
     return true;
 }
 
-static void handle_manifest(struct op *op, bool read) {
+/* As route(). */
+static bool handle_manifest(struct op *op, bool read) {
     const char *length = httpd_header(op->rq, "content-length");
     uint64_t n;
     if (!digest_valid_any(sv_from(op->ref)) && !tag_ok(op->ref)) {
         refuse(op, read ? 404 : 400, read ? "MANIFEST_UNKNOWN" : "TAG_INVALID", "not a tag or a digest");
     } else if (!is(op, "PUT")) {
         op->run = read ? get_manifest : is(op, "DELETE") ? delete_manifest : NULL;
+        return false;
     } else if ((op->content_type && strlen(op->content_type) > 255) || !tags_ok(op)) {
         refuse(op, 400, "MANIFEST_INVALID", "the content's type or a tag is not valid");
     } else if (length && (sv_u64(sv_from(length), UINT64_MAX, &n) < 0 || n > MANIFEST_MAX)) {
@@ -534,9 +536,10 @@ static void handle_manifest(struct op *op, bool read) {
         op->run = put_manifest;
         httpd_collect(op->rq, MANIFEST_MAX, have_manifest, op);
     }
+    return true;
 }
 
-/* Sets op->run, or has the request answered some other way; what has neither is not supported. */
+/* Sets op->run (NULL: not supported); or true: the request is answered some other way, op may be gone. */
 static bool route(struct op *op, bool read) {
     switch (op->route) {
     case R_BASE:
@@ -549,16 +552,14 @@ static bool route(struct op *op, bool read) {
         op->run = read ? list_tags : NULL;
         return false;
     case R_REFERRERS:
-        if (digest_valid_any(sv_from(op->ref)))
-            op->run = read ? list_referrers : NULL;
-        else
+        if (!digest_valid_any(sv_from(op->ref))) {
             refuse(op, 400, "DIGEST_INVALID", "not a digest");
-        return !op->run;
+            return true;
+        }
+        op->run = read ? list_referrers : NULL;
+        return false;
     case R_MANIFEST:
-        if (!read && !is(op, "PUT") && !is(op, "DELETE"))
-            return false;
-        handle_manifest(op, read);
-        return !op->run || is(op, "PUT");
+        return handle_manifest(op, read);
     case R_BLOB:
         if (!digest_valid_any(sv_from(op->ref))) {
             refuse(op, 400, "DIGEST_INVALID", "not a sha256 or sha512 digest");
