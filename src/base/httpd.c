@@ -498,8 +498,12 @@ static void on_accept(struct loop *l, int fd, uint32_t events, void *arg) {
             return;
         }
         int s = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (s < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+            h->paused = true; /* else the waiting client would be told all the time */
+            loop_io_set(h->accept, 0);
+        }
         if (s < 0)
-            return; /* EMFILE too: the next event tries again */
+            return;
         struct conn *c = xcalloc(1, sizeof *c);
         c->h = h;
         c->fd = s;
@@ -535,6 +539,10 @@ static void on_tick(struct loop *l, void *arg) {
         bool owes = c->state != CONN_EXCHANGE || c->out || (body_wanted(c) && !c->rq->writing);
         if (owes && now > c->deadline_ns)
             conn_kill(c);
+    }
+    if (h->paused && h->n < CONNS_MAX) { /* descriptors may be there again */
+        h->paused = false;
+        loop_io_set(h->accept, EPOLLIN);
     }
 }
 

@@ -37,7 +37,7 @@ struct peer {
 struct proxy {
     struct loop *loop;
     int fd;
-    struct loop_source *src, *timer;
+    struct loop_source *src, *timer; /* TCP: timer while there are no descriptors to accept with */
     proxy_connect_fn connect;
     void *arg;
     struct conn *conns;
@@ -142,9 +142,19 @@ static void on_io(struct loop *l, int fd, uint32_t events, void *arg) {
     watch(c);
 }
 
+static void accept_again(struct loop *l, void *arg) {
+    struct proxy *p = arg;
+    p->timer = NULL;
+    loop_io_set(p->src, EPOLLIN);
+}
+
 static void on_accept(struct loop *l, int fd, uint32_t events, void *arg) {
     struct proxy *p = arg;
     int in = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (in < 0 && !p->timer && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+        loop_io_set(p->src, 0);
+        p->timer = loop_timer(l, 100000000, 0, accept_again, p);
+    }
     if (in < 0)
         return;
     int out = p->connect(p->arg);

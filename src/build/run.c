@@ -35,7 +35,7 @@ static int stubs(struct build *b, struct strv *layers, struct err *e) {
             snap_abort(b->s, id);
         snprintf(info.key, sizeof info.key, "%s", key);
         if (r == 0)
-            r = snap_commit(b->s, id, &info, &info, e);
+            r = snap_commit(b->s, b->l, id, &info, &info, e);
         if (r == 0)
             r = cache_put(b->s, key, key, 0, e);
     } else if (r < 0) {
@@ -138,7 +138,7 @@ static int cache_mount(struct build *b, struct mounts *ms, const struct run_moun
             r = copy_run(b->s, &c, &res, e);
             snprintf(info.key, sizeof info.key, "%s", key);
             if (r >= 0)
-                r = snap_commit(b->s, id, &info, &info, e);
+                r = snap_commit(b->s, b->l, id, &info, &info, e);
             if (r >= 0)
                 r = cache_put(b->s, key, key, (int64_t)(now_real() / 1000000000u), e);
         }
@@ -190,7 +190,7 @@ static int bind_mount(struct build *b, struct mounts *ms, const struct run_mount
         if (r == 0 && (r = copy_run(b->s, &c, &res, e)) < 0)
             snap_abort(b->s, id);
         if (r == 0)
-            r = snap_commit(b->s, id, &info, &info, e);
+            r = snap_commit(b->s, b->l, id, &info, &info, e);
         if (r == 0)
             r = cache_put(b->s, info.key, info.key, (int64_t)(now_real() / 1000000000u), e);
     }

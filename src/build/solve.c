@@ -281,7 +281,7 @@ static int do_step(struct build *b, struct vertex *v, struct err *e) {
         digest_of(nonce, 32, info.key);
     }
     if (!empty) {
-        r = snap_commit(b->s, upper, &info, &hit.snap, e);
+        r = snap_commit(b->s, b->l, upper, &info, &hit.snap, e);
         if (r < 0) {
             snap_abort(b->s, upper);
             return r;

@@ -48,6 +48,8 @@ struct sv sv_trim(struct sv a) {
 struct sv sv_sub(struct sv a, size_t from, size_t n) {
     if (from > a.n)
         from = a.n;
+    if (!a.p) /* NULL + 0 is undefined */
+        return a;
     return (struct sv){a.p + from, MIN(n, a.n - from)};
 }
 ssize_t sv_find(struct sv a, struct sv needle) {

@@ -125,7 +125,7 @@ static int unpack_new(struct store *s, struct lease *l, const char *blob, const 
         r = remember_blob(s, in, blob, diff_id, w.total, e);
     if (r == 0) {
         snprintf(info.key, sizeof info.key, "%s", diff_id);
-        r = snap_commit(s, id, &info, ret, e);
+        r = snap_commit(s, l, id, &info, ret, e);
     }
     if (r < 0)
         snap_abort(s, id);

@@ -83,7 +83,11 @@ static int publish(struct blob_writer *w, const char *digest) {
     char path[80], dir[16], self[64];
     blob_path(digest, path);
     snprintf(dir, sizeof dir, "%.9s", path);
-    if (mkdirat(w->s->blobs, dir, 0700) < 0 && errno != EEXIST)
+    if (mkdirat(w->s->blobs, dir, 0700) == 0) { /* the folder's own name must survive, too */
+        _cleanup_close_ int top = openat(w->s->blobs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (top < 0 || fsync(top) < 0)
+            return -errno;
+    } else if (errno != EEXIST)
         return -errno;
     if (fchmod(w->fd, 0444) < 0 || fdatasync(w->fd) < 0)
         return -errno;

@@ -127,15 +127,21 @@ static int add_row(struct store *s, const char *id, const struct snap_info *info
     return r < 0 ? db_error(s, e, "snapshot") : r == 0 ? -EAGAIN : 0;
 }
 
-int snap_commit(struct store *s, const char *id, const struct snap_info *info,
+int snap_commit(struct store *s, struct lease *l, const char *id, const struct snap_info *info,
                 struct snap_info *ret, struct err *e) {
     struct snap_info found;
+    char what[40];
     if (!id_valid(id) || !info->key[0] || !fs_exists(s->snap, id))
         return err_set(e, ERR_INTERNAL, -EINVAL, "snapshot %s cannot be published", id);
     int r = gc_enter(s);
     if (r < 0)
         return err_errno(e, r, "lock the store");
     r = add_row(s, id, info, &found, e);
+    if (r == 0 && l && !streq(found.id, id)) { /* another's: before a collection may come in */
+        snprintf(what, sizeof what, "snap:%s", found.id);
+        if ((r = lease_use(l, what)) < 0)
+            err_errno(e, r, "hold snapshot %s", found.id);
+    }
     gc_leave(s);
     if (r < 0)
         return r;

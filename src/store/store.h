@@ -77,9 +77,9 @@ struct snap_info {
  * map's 0:0, mode 0755. Returned as an O_PATH|O_DIRECTORY descriptor of snap/<id>. */
 int snap_begin(struct store *s, struct lease *l, char id[33], int *ret_dirfd, struct err *e);
 /* Publishes it under key. When the key is there already the new one is dropped and *ret is the
- * old (so that two equal steps at once converge). Costs no sync: until a later sweep has synced
+ * old, which l holds from then on (so that two equal steps at once converge). Costs no sync: until a later sweep has synced
  * it, a snapshot counts for this boot of the machine only (a crash of the machine forgets it). */
-int snap_commit(struct store *s, const char *id, const struct snap_info *info, struct snap_info *ret, struct err *e);
+int snap_commit(struct store *s, struct lease *l, const char *id, const struct snap_info *info, struct snap_info *ret, struct err *e);
 void snap_abort(struct store *s, const char *id); /* removes from inside the namespace */
 int snap_find(struct store *s, struct lease *l, const char *key, struct snap_info *ret); /* 1, 0, -errno */
 int snap_get(struct store *s, const char *id, struct snap_info *ret);

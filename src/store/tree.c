@@ -133,9 +133,9 @@ static int copy_file(struct update *u, struct index_rec *r, const char *path) {
         if (from < 0)
             return err_set(u->e, ERR_USER, from, "cannot read %s: %s", path, strerror(-from));
         _cleanup_close_ int to =
-            openat(u->fs, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+            fs_open_in(u->fs, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, BENEATH);
         if (to < 0)
-            return err_errno(u->e, -errno, "copy %s", path);
+            return err_errno(u->e, to, "copy %s", path);
         k = copy_bytes(u, from, to, r);
         if (k == 1 && tries < 3) {
             unlinkat(u->fs, path, 0);

@@ -22,7 +22,7 @@ static bool make_image(void) {
     _cleanup_strv_ struct strv snaps = {0};
     char id[DIGEST_LEN + 1];
     digest_of("a layer", 7, layer.diff_id);
-    int r = snap_commit(store, base_layer, &layer, &layer, &e);
+    int r = snap_commit(store, lease, base_layer, &layer, &layer, &e);
     strv_add(&c.env, "PATH=/bin");
     strv_add(&c.cmd, "sleep");
     strv_add(&c.cmd, "1000");

@@ -86,7 +86,7 @@ static void make_image(struct place p, char id[DIGEST_LEN + 1]) {
     char snap[33], diff[DIGEST_LEN + 1];
     pulled_layer(p, "etc/base", "base", &base);
     CHECK_INT(snap_begin(p.s, p.l, snap, NULL, &e), 0);
-    CHECK_INT(snap_commit(p.s, snap, &built, &built, &e), 0);
+    CHECK_INT(snap_commit(p.s, p.l, snap, &built, &built, &e), 0);
     CHECK_INT(layer_diff_id(p.s, built.id, diff, NULL, &e), 0);
     c.os = xstrdup("linux");
     c.architecture = xstrdup("amd64");

@@ -280,7 +280,7 @@ TEST(diff_id) {
             CHECK_INT(fs_write(fs, f, sv_from(f), 0644, false, &e), 0);
         }
     }
-    CHECK_INT(snap_commit(s, id, &info, NULL, &e), 0);
+    CHECK_INT(snap_commit(s, l, id, &info, NULL, &e), 0);
     CHECK_INT(layer_diff_id(s, id, d1, &size, &e), 0);
     int fd = mkostemp(path, O_CLOEXEC);
     unlink(path);

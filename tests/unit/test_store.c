@@ -246,11 +246,20 @@ TEST(snapshots) {
     CHECK_INT(st.st_mode & 07777, 0755);
     close(fd);
     CHECK_INT(snap_find(s, l, "k1", &got), 0);
-    CHECK_INT(snap_commit(s, a, &info, &got, &e), 0);
+    CHECK_INT(snap_commit(s, l, a, &info, &got, &e), 0);
     CHECK_STR(got.id, a);
     CHECK_INT(snap_begin(s, l, b, NULL, &e), 0);
-    CHECK_INT(snap_commit(s, b, &info, &got, &e), 0);
+    struct lease *other;
+    struct prune_options all = {.all = true};
+    struct prune_result gone = {0};
+    CHECK_INT(lease_new(s, "other", &other, &e), 0);
+    CHECK_INT(snap_commit(s, other, b, &info, &got, &e), 0);
     CHECK_STR(got.id, a); /* the first one stands */
+    lease_free(TAKE(l));
+    CHECK_INT(store_prune(s, &all, NULL, NULL, &gone, &e), 0);
+    CHECK_INT(snap_get(s, a, &got), 1); /* who was given it holds it */
+    lease_free(other);
+    CHECK_INT(lease_new(s, "test", &l, &e), 0);
     CHECK(snap_open(s, b) < 0);
     CHECK_INT(snap_find(s, l, "k1", &got), 1);
     CHECK_INT(snap_set_diff_id(s, a, "sha256:x", 9, &e), 0);
@@ -279,7 +288,7 @@ static void new_snap(struct store *s, const char *key, char id[33]) {
     snprintf(info.key, sizeof info.key, "%s", key);
     CHECK_INT(lease_new(s, "t", &l, &e), 0);
     CHECK_INT(snap_begin(s, l, id, NULL, &e), 0);
-    CHECK_INT(snap_commit(s, id, &info, NULL, &e), 0);
+    CHECK_INT(snap_commit(s, l, id, &info, NULL, &e), 0);
     lease_free(l);
 }
 
@@ -369,7 +378,7 @@ TEST(killed_writers) {
                 rec_put(mine, "b", d, sv_from("1"), &e);
                 snprintf(info.key, sizeof info.key, "%s", d);
                 if (snap_begin(mine, l, id, NULL, &e) == 0)
-                    snap_commit(mine, id, &info, NULL, &e);
+                    snap_commit(mine, l, id, &info, NULL, &e);
             }
         }
         usleep(2000 + (unsigned)round * 1500);
