@@ -38,6 +38,7 @@ struct reader {
     size_t nodes;
     size_t cur_char, cur_byte; /* the cursor */
     size_t line, line_start;   /* of the cursor: counted from 0, and where it begins */
+    bool plain;                /* ASCII with plain line ends: libyaml's positions are ours */
     struct yaml_node *root;
     bool failed;
 };
@@ -46,6 +47,10 @@ static bool continues(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
 
 /* Moves the cursor to the character with that index. */
 static void seek_to(struct reader *r, size_t index) {
+    if (r->plain) { /* no need to count */
+        r->cur_char = r->cur_byte = MIN(index, r->text.n);
+        return;
+    }
     const char *p = r->text.p;
     while (r->cur_char < index && r->cur_byte < r->text.n) {
         if (p[r->cur_byte] == '\n') {
@@ -76,6 +81,11 @@ static void seek_to(struct reader *r, size_t index) {
 }
 
 static void mark_pos(struct reader *r, const yaml_mark_t *m, uint32_t *line, uint32_t *col) {
+    if (r->plain) {
+        *line = (uint32_t)(m->line + 1);
+        *col = (uint32_t)(m->column + 1);
+        return;
+    }
     seek_to(r, m->index);
     *line = (uint32_t)(r->line + 1);
     *col = (uint32_t)(r->cur_byte - r->line_start + 1);
@@ -427,6 +437,9 @@ int yaml_parse_all(struct arena *a, const char *file, struct sv text, const stru
     if (sv_starts(text, "\xef\xbb\xbf"))
         text = sv_sub(text, 3, text.n);
     r.text = text;
+    r.plain = true;
+    for (size_t i = 0; i < text.n && r.plain; i++)
+        r.plain = (unsigned char)text.p[i] < 128 && text.p[i] != '\r';
     if (!yaml_parser_initialize(&r.parser))
         abort();
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text.p ? text.p : ""), text.n);

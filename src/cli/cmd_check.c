@@ -120,9 +120,10 @@ struct result {
     size_t n, cap, errors, warnings;
 };
 
+/* Names are interned: they are the same when their pointers are. */
 static struct checked *result_file(struct result *r, const char *file) {
     for (size_t i = 0; i < r->n; i++)
-        if (streq(r->files[i].file, file))
+        if (r->files[i].file == file)
             return &r->files[i];
     GROW(r->files, r->cap, r->n + 1);
     r->files[r->n] = (struct checked){.file = file};
@@ -132,7 +133,7 @@ static struct checked *result_file(struct result *r, const char *file) {
 static void take_diags(struct result *r, struct checked *from) {
     for (size_t i = 0; i < from->diags.n; i++) {
         const struct diag *x = &from->diags.items[i];
-        struct checked *to = result_file(r, x->at.file ? x->at.file : from->file);
+        struct checked *to = result_file(r, x->at.file ? span_file(x->at.file) : from->file);
         if (has(&to->diags, x))
             continue;
         diags_add(&to->diags, x->level, x->at, x->code, x->hint, "%s", x->msg);

@@ -2,6 +2,7 @@
 #include "core/err.h"
 
 #include "core/fs.h"
+#include "core/map.h"
 #include "core/str.h"
 
 #include <pthread.h>
@@ -258,16 +259,12 @@ void err_print(FILE *out, const struct err *e, bool colour) {
 /* Interned for the life of the process: spans point to names without owning them. */
 const char *span_file(const char *name) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static char **names;
-    static size_t n, cap;
-    const char *found = NULL;
+    static struct map names; /* name -> the same, interned */
     pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < n && !found; i++)
-        if (streq(names[i], name))
-            found = names[i];
+    char *found = map_gets(&names, name);
     if (!found) {
-        GROW(names, cap, n + 1);
-        found = names[n++] = xstrdup(name);
+        found = xstrdup(name);
+        map_sets(&names, name, found);
     }
     pthread_mutex_unlock(&lock);
     return found;

@@ -4,6 +4,8 @@ bool sv_eq(struct sv a, struct sv b) {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 bool sv_eqs(struct sv a, const char *s) {
+    if (a.n && a.p[0] != *s) /* most often the first character tells */
+        return false;
     return sv_eq(a, sv_from(s));
 }
 static unsigned char lower(unsigned char c) {

@@ -2,7 +2,7 @@
 #include "expr/ast.h"
 
 bool template_has_expr(struct sv text) {
-    return sv_find(text, SV("${{")) >= 0;
+    return text.n && memchr(text.p, '$', text.n) && sv_find(text, SV("${{")) >= 0;
 }
 
 /* Finds the next expression at or after `at`: its first byte and the one past it, without the

@@ -27,7 +27,7 @@ void check_runner_group(struct reader *r, const struct text *t) {
 
 static bool any_expr(const struct yaml_node *n) {
     if (n->kind == YAML_SCALAR)
-        return sv_find(n->text, SV("${{")) >= 0;
+        return template_has_expr(n->text);
     for (size_t i = 0; i < n->n; i++)
         if (any_expr(n->items[i]) || (n->kind == YAML_MAP && any_expr(n->keys[i])))
             return true;
