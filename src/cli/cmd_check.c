@@ -49,6 +49,12 @@ static int set_limit(struct github_limits *lim, const char *arg, struct err *e) 
 static int check_file(struct checked *c, struct check_lint *lint, struct err *e) {
     const struct github_limits *lim = &lint->called->lim;
     int r = pipeline_text(c->file, &c->text, e);
+    if (r == -EFBIG) {
+        diags_add(&c->diags, DIAG_ERROR, (struct span){.file = c->file}, "limit", NULL,
+                  "The maximum file size of %zu characters has been exceeded",
+                  lim->max_file_size ? lim->max_file_size : (size_t)1 << 20);
+        return 0;
+    }
     if (r < 0)
         return r;
     if (pipeline_dialect(c->file, buf_sv(&c->text)) == DIALECT_BITBUCKET) {

@@ -213,3 +213,28 @@ def test_payload_of_every_event(tmp_path):
     (tmp_path / "e.json").write_text('{"workflow_run": {"name": "Other"}}')
     assert "does not have Other" in sl("plan", "--event", "workflow_run", "-e", "e.json", cwd=tmp_path, code=0).stdout
     assert "runs on workflow_run" in sl("plan", "--event", "workflow_run", cwd=tmp_path, code=0).stdout
+
+
+STEPS = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n"
+HOSTILE = {
+    "bomb": ("a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)), "Maximum object size exceeded"),
+    "brackets": ("on: " + "[" * 10000 + "]" * 10000, "Maximum object depth exceeded"),
+    "braces": ("on: " + "{a: " * 10000 + "}" * 10000, "Maximum object depth exceeded"),
+    "utf8": (b"on: push\njobs:\n  a:\n    name: \"\xff\xfe\"\n", "invalid leading UTF-8 octet"),
+    "nul": (b"on: push\njobs:\n  a:\x00\n", "control characters are not allowed"),
+    "size": ("on: push\n#" + "x" * (1 << 20), "The maximum file size of 1048576 characters has been exceeded"),
+    "more": ("on: push\n#" + "x" * (5 << 20), "The maximum file size of 1048576 characters has been exceeded"),
+    "parens": (STEPS + "      - run: echo ${{ " + "(" * 10000 + "1" + ")" * 10000 + " }}\n", "Exceeded max expression depth 50"),
+    "names": (STEPS + "      - run: x\n" * 5000, "Unable to create a unique name"),
+    "self": ("on: push\na: &a {b: *a}\n", "an alias inside its own anchor"),
+    "unknown": ("on: *nowhere\n", "Unknown anchor 'nowhere'"),
+    "second": ("on: push\n---\non: push\n", "a second document"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_end_with_a_reason(name, tmp_path):
+    text, want = HOSTILE[name]
+    (tmp_path / "w.yml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    out = json.loads(sl("check", "--format", "json", "w.yml", cwd=tmp_path, code=1).stdout)
+    assert want in out["files"][0]["errors"][0]["message"]

@@ -67,19 +67,28 @@ static struct sv id_stem(struct arena *a, const struct plan_step *s) {
     return sv_from(arena_printf(a, SV_FMT "/" SV_FMT, SV_ARG(owner), SV_ARG(repo)));
 }
 
-static void generate_id(struct reader *r, struct plan_step *s, struct map *known) {
+/* Numbers count on from the last of the same stem. */
+static void generate_id(struct reader *r, struct plan_step *s, struct map *known,
+                        struct map *counters) {
+    enum { MAX_ATTEMPTS = 1000 };
     struct sv stem = id_stem(&r->scratch, s);
     char base[MAX_ID + 3] = "__", id[MAX_ID + 16];
     size_t n = 2;
     for (size_t i = 0; i < stem.n && n < MAX_ID; i++)
         base[n++] = id_char(stem.p[i]) ? stem.p[i] : '_';
     base[n] = 0;
-    snprintf(id, sizeof id, "%s", base);
-    for (unsigned k = 2; map_gets(known, id); k++) {
-        char suffix[16];
-        int len = snprintf(suffix, sizeof suffix, "_%u", k);
+    memcpy(id, base, n + 1);
+    uintptr_t k = (uintptr_t)map_gets(counters, base);
+    for (k = k ? k : 1; k > 1 || map_gets(known, id); k++) {
+        char suffix[24];
+        int len = snprintf(suffix, sizeof suffix, "_%zu", (size_t)k);
         snprintf(id, sizeof id, "%.*s%s", (int)MIN(n, (size_t)(MAX_ID - len)), base, suffix);
+        if (k > 1 && !map_gets(known, id))
+            break;
     }
+    if (k == MAX_ATTEMPTS)
+        read_error(r, s->at, "id", "Unable to create a unique name");
+    map_sets(counters, base, (void *)(k + 1));
     s->id = arena_strdup(r->a, id);
     s->id_generated = true;
     map_sets(known, s->id, (void *)s->id);
@@ -163,18 +172,19 @@ static void name_steps(struct reader *r, struct plan_step *steps, size_t n,
     }
 }
 
-static void generate_ids(struct reader *r, struct plan_step *steps, size_t n, struct map *known) {
+static void generate_ids(struct reader *r, struct plan_step *steps, size_t n, struct map *known,
+                         struct map *counters) {
     for (size_t i = 0; i < n; i++) {
         if (!steps[i].id)
-            generate_id(r, &steps[i], known);
-        generate_ids(r, steps[i].children, steps[i].n_children, known);
+            generate_id(r, &steps[i], known, counters);
+        generate_ids(r, steps[i].children, steps[i].n_children, known, counters);
     }
 }
 
 void check_action_steps(struct reader *r, struct plan_step *steps, size_t n, const struct yaml_node *seq) {
-    _cleanup_map_ struct map known = {.nocase = true};
+    _cleanup_map_ struct map known = {.nocase = true}, counters = {0};
     name_steps(r, steps, n, seq, &known);
-    generate_ids(r, steps, n, &known);
+    generate_ids(r, steps, n, &known, &counters);
 }
 
 /* --- jobs ------------------------------------------------------------------------------------- */
@@ -199,24 +209,42 @@ static void finish_job(struct reader *r, struct plan_job *j, const struct yaml_n
             *whole = (struct text){0};
         }
     }
-    _cleanup_map_ struct map steps = {.nocase = true};
+    _cleanup_map_ struct map steps = {.nocase = true}, counters = {0};
     name_steps(r, j->steps, j->n_steps, yaml_get(node, "steps"), &steps);
-    generate_ids(r, j->steps, j->n_steps, &steps);
+    generate_ids(r, j->steps, j->n_steps, &steps, &counters);
+}
+
+/* For each need of each job in turn which job it is; NULL: none. */
+static const struct plan_job **resolve_needs(struct reader *r) {
+    struct plan *p = r->plan;
+    _cleanup_map_ struct map ids = {.nocase = true};
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_jobs; i++) {
+        n += p->jobs[i].needs.n;
+        if (!map_gets(&ids, p->jobs[i].id))
+            map_sets(&ids, p->jobs[i].id, &p->jobs[i]);
+    }
+    const struct plan_job **all = ARENA_ARRAY(&r->scratch, const struct plan_job *, n + 1), **next = all;
+    for (size_t i = 0; i < p->n_jobs; i++)
+        for (size_t k = 0; k < p->jobs[i].needs.n; k++)
+            *next++ = map_gets(&ids, p->jobs[i].needs.items[k].s);
+    return all;
 }
 
 /* Jobs are taken away as their needs are met; what is left needs something that never comes. */
 static void check_needs(struct reader *r, const struct yaml_node *jobs) {
     struct plan *p = r->plan;
     bool *done = ARENA_ARRAY(&r->scratch, bool, p->n_jobs);
-    bool moved = true, first = true, any = false;
+    const struct plan_job **all = resolve_needs(r), **need;
+    bool moved = true, first = true, any = false, unknown = false;
     while (moved) {
         moved = false;
+        need = all;
         for (size_t i = 0; i < p->n_jobs; i++) {
-            const struct plan_job *j = &p->jobs[i];
             bool ready = !done[i];
-            for (size_t k = 0; ready && k < j->needs.n; k++) {
-                const struct plan_job *need = plan_job_find(p, j->needs.items[k].s);
-                ready = need && done[need - p->jobs];
+            for (size_t k = 0; k < p->jobs[i].needs.n; k++, need++) {
+                ready = ready && *need && done[*need - p->jobs];
+                unknown = unknown || !*need;
             }
             if (ready)
                 done[i] = moved = true;
@@ -225,25 +253,21 @@ static void check_needs(struct reader *r, const struct yaml_node *jobs) {
             any = moved;
         first = false;
     }
-    if (!any) {
-        bool unknown = false;
-        for (size_t i = 0; i < p->n_jobs; i++)
-            for (size_t k = 0; k < p->jobs[i].needs.n; k++)
-                unknown = unknown || !plan_job_find(p, p->jobs[i].needs.items[k].s);
-        if (!unknown) {
-            read_error(r, jobs ? jobs->at : (struct span){.file = p->file}, "needs",
-                       "The workflow must contain at least one job with no dependencies.");
-            return;
-        }
+    if (!any && !unknown) {
+        read_error(r, jobs ? jobs->at : (struct span){.file = p->file}, "needs",
+                   "The workflow must contain at least one job with no dependencies.");
+        return;
     }
+    need = all;
     for (size_t i = 0; i < p->n_jobs; i++) {
         const struct plan_job *j = &p->jobs[i];
-        for (size_t k = 0; !done[i] && k < j->needs.n; k++) {
+        for (size_t k = 0; k < j->needs.n; k++, need++) {
             const struct text *t = &j->needs.items[k];
-            const struct plan_job *need = plan_job_find(p, t->s);
-            if (!need)
+            if (done[i])
+                continue;
+            if (!*need)
                 read_error(r, t->at, "needs", "Job '%s' depends on unknown job '%s'.", j->id, t->s);
-            else if (!done[need - p->jobs])
+            else if (!done[*need - p->jobs])
                 read_error(
                     r, t->at, "needs",
                     "Job '%s' depends on job '%s' which creates a cycle in the dependency graph.",
