@@ -1,6 +1,7 @@
 /* A build from end to end: read the Dockerfile, find the base images, evaluate the stages that the
  * target needs into one graph, freeze the context, solve, write the configuration. */
 #include "build/eval.h"
+#include "build/cache_io.h"
 #include "build/lint.h"
 #include "box/net.h"
 #include "core/loop.h"
@@ -129,6 +130,40 @@ static int layers_digest(struct build *b, struct stage *st, struct image_config 
     return 0;
 }
 
+/* Results of steps for a cache. Only the target's own layers when the image carries it. */
+static void cache_collect(struct build *b, struct stage *st, struct cache_out *o, const struct strv *image_snaps) {
+    for (size_t i = 0; i < b->n_vertices; i++) {
+        const struct vertex *v = b->vertices[i];
+        if (v->kind == V_BASE || v->state != V_DONE || !v->key.id[0] || (image_snaps && !v->on_target))
+            continue;
+        if (!v->snap[0]) {
+            strv_addf(&o->records, "{\"key\":\"%s\",\"created\":%lld,\"empty\":true}", v->key.id, (long long)v->created);
+            continue;
+        }
+        const struct strv *snaps = image_snaps ? image_snaps : &o->snaps;
+        size_t at = 0;
+        while (at < snaps->n && !streq(snaps->v[at], v->snap))
+            at++;
+        if (at == snaps->n && image_snaps)
+            continue;
+        if (at == snaps->n)
+            strv_add(&o->snaps, v->snap);
+        strv_addf(&o->records, "{\"key\":\"%s\",\"result\":\"%s\",\"created\":%lld,\"layer\":%zu}", v->key.id, v->result, (long long)v->created, at);
+    }
+}
+
+static void cache_label(struct build *b, struct stage *st, struct image_config *c, const struct strv *snaps) {
+    struct cache_out o = {{0}};
+    _cleanup_buf_ struct buf t = BUF_MAX(16u << 20);
+    cache_collect(b, st, &o, snaps);
+    buf_addf(&t, "{\"version\":%d,\"records\":[", CACHE_VERSION);
+    for (size_t i = 0; i < o.records.n; i++)
+        buf_addf(&t, "%s%s", i ? "," : "", o.records.v[i]);
+    buf_adds(&t, "]}");
+    strv_env_set(&c->labels, CACHE_LABEL, buf_str(&t));
+    cache_out_done(&o);
+}
+
 static int write_image(struct build *b, struct stage *st, struct build_result *ret, struct err *e) {
     struct image_config c = {0};
     _cleanup_strv_ struct strv snaps = {0};
@@ -159,6 +194,11 @@ static int write_image(struct build *b, struct stage *st, struct build_result *r
         strv_env_set(&c.labels, key, (*l)[n] ? *l + n + 1 : "");
     }
     int r = layers_digest(b, st, &c, &snaps, e);
+    strv_env_unset(&c.labels, CACHE_LABEL); /* not the base's */
+    if (r >= 0 && b->rq->cache_inline)
+        cache_label(b, st, &c, &snaps);
+    if (r >= 0 && b->rq->cache_out)
+        cache_collect(b, st, b->rq->cache_out, NULL);
     if (r >= 0)
         r = image_add(b->s, &c, &snaps, ret->id, e);
     for (const char *const *t = b->rq->tags; t && *t && r >= 0; t++)

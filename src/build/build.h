@@ -27,6 +27,7 @@ struct build_context { /* --build-context */
     int dirfd;          /* a folder */
     const char *folder; /* key for its stat index (absolute path) */
 };
+struct cache_out; /* cache_io.h */
 struct build_request {
     enum build_call call;
     bool call_json;             /* OUTLINE, TARGETS: as JSON */
@@ -49,6 +50,8 @@ struct build_request {
     const struct build_secret *secrets; size_t n_secrets;
     const struct build_ssh *ssh; size_t n_ssh;
     uint64_t shm_size;          /* 0 = default */
+    struct cache_out *cache_out; /* filled with the steps' results, for --cache-to; or NULL */
+    bool cache_inline;          /* the image carries them itself (type=inline) */
     bool explain_only;          /* probe and tell; nothing is run */
     bool no_cache, pull, host_network, no_network;
     const char *platform;       /* "linux/arm64"; NULL = this machine's */

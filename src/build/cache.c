@@ -57,6 +57,7 @@ int cache_get(struct store *s, struct lease *l, const char *id, struct cache_hit
         return 0;
     struct cache_hit hit = {.empty = json_get_bool(j, "empty", false), .created = json_get_int(j, "created", 0)};
     const struct json *snaps = json_get(j, "snaps");
+    snprintf(hit.result, sizeof hit.result, "%.128s", json_get_str(j, "result", ""));
     if (!hit.empty) {
         r = snaps && snaps->n ? snap_find(s, l, json_str(snaps->items[0], ""), &hit.snap) : 0;
         if (r <= 0)
@@ -72,6 +73,12 @@ int cache_put(struct store *s, const char *id, const char *snap_key, int64_t cre
         snprintf(text, sizeof text, "{\"created\":%lld,\"snaps\":[\"%s\"]}", (long long)created, snap_key);
     else
         snprintf(text, sizeof text, "{\"created\":%lld,\"empty\":true}", (long long)created);
+    return rec_put(s, "cache", id, sv_from(text), e);
+}
+
+int cache_put_as(struct store *s, const char *id, const char *snap_key, const char *result, int64_t created, struct err *e) {
+    char text[400];
+    snprintf(text, sizeof text, "{\"created\":%lld,\"snaps\":[\"%s\"],\"result\":\"%s\"}", (long long)created, snap_key, result);
     return rec_put(s, "cache", id, sv_from(text), e);
 }
 

@@ -21,6 +21,7 @@ void cache_key_done(struct cache_key *k);
 
 struct cache_hit {
     struct snap_info snap; /* its key is what later steps build on; id "" when empty */
+    char result[129]; /* what later steps' keys name; "" = the snapshot's own key */
     bool empty;
     int64_t created; /* seconds */
 };
@@ -29,6 +30,9 @@ int cache_get(struct store *s, struct lease *l, const char *id, struct cache_hit
 /* Records a result: the key of its snapshot, committed before (the step's own key unless the cache
  * was not to be used), or NULL when the step changed nothing. */
 int cache_put(struct store *s, const char *id, const char *snap_key, int64_t created, struct err *e);
+
+/* The same for a result that came from elsewhere: later steps' keys name `result`, not the snapshot. */
+int cache_put_as(struct store *s, const char *id, const char *snap_key, const char *result, int64_t created, struct err *e);
 
 /* Drops what only explains or speeds up (notes of earlier builds), for a prune of everything. */
 void cache_forget_notes(struct store *s);

@@ -132,25 +132,33 @@ static int put_entry(struct copy_job *j, const struct level *l, const char *snam
                      struct buf *rel, struct buf *inner, unsigned depth, struct err *e);
 
 /* Opens the folder dname in the upper, made when it is not there. */
-static int dir_enter(const struct level *l, const char *dname, struct level *in) {
+static int dir_enter(const struct level *l, const char *dname, bool replace, struct level *in) {
     struct stat st;
     in->fresh = false;
     in->up = in->lo = -1;
     if (fstatat(l->up, dname, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-        if (!S_ISDIR(st.st_mode))
-            return -ENOTDIR;
+        if (!S_ISDIR(st.st_mode)) {
+            if (!replace)
+                return -ENOTDIR;
+            if (unlinkat(l->up, dname, 0) < 0)
+                return -errno;
+            in->fresh = true;
+        }
     } else if (errno != ENOENT) {
         return -errno;
     } else {
         in->fresh = true;
+    }
+    if (in->fresh) {
         if (mkdirat(l->up, dname, 0700) < 0)
             return -errno;
     }
     if (l->lo >= 0 && fstatat(l->lo, dname, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         !(S_ISCHR(st.st_mode) && st.st_rdev == 0)) {
-        if (!S_ISDIR(st.st_mode))
+        if (!S_ISDIR(st.st_mode) && !replace)
             return -ENOTDIR;
-        in->lo = openat(l->lo, dname, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (S_ISDIR(st.st_mode))
+            in->lo = openat(l->lo, dname, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
     in->up = openat(l->up, dname, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return in->up < 0 ? -errno : 0;
@@ -186,7 +194,7 @@ static int put_dir(struct copy_job *j, const struct level *l, const char *sname,
     if (src < 0)
         return fail(e, -errno, buf_str(rel));
     struct level in = {.src = src};
-    int r = dir_enter(l, dname, &in);
+    int r = dir_enter(l, dname, j->moving, &in);
     if (r == -ENOTDIR)
         r = err_set(e, ERR_FAILED, r, "cannot copy a folder over /%s, which is not one", buf_str(rel));
     else if (r < 0)
@@ -219,12 +227,17 @@ static int put_entry(struct copy_job *j, const struct level *l, const char *snam
     note_time(j, st.st_mtim);
     if (S_ISDIR(st.st_mode))
         return put_dir(j, l, sname, dname, &st, rel, inner, depth, e);
-    if (l->lo >= 0 && fstatat(l->lo, dname, &old, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(old.st_mode))
+    /* What is unpacked takes the place of what is there, whatever it is; a COPY is told. */
+    if (!j->moving && l->lo >= 0 && fstatat(l->lo, dname, &old, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(old.st_mode))
         return err_set(e, ERR_FAILED, -EISDIR, "cannot replace the folder /%s with a file", buf_str(rel));
     if (!l->fresh && unlinkat(l->up, dname, 0) < 0 && errno != ENOENT) {
-        if (errno == EISDIR)
+        if (errno != EISDIR)
+            return fail(e, -errno, buf_str(rel));
+        int gone = j->moving ? fs_rmtree(l->up, dname) : -EISDIR;
+        if (!j->moving)
             return err_set(e, ERR_FAILED, -EISDIR, "cannot replace the folder /%s with a file", buf_str(rel));
-        return fail(e, -errno, buf_str(rel));
+        if (gone < 0)
+            return fail(e, gone, buf_str(rel));
     }
     j->files++;
     int r = S_ISREG(st.st_mode) ? put_file(j, l, sname, dname, &st, buf_str(rel))

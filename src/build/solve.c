@@ -128,7 +128,7 @@ static void take_hit(struct vertex *v, const struct cache_hit *hit) {
     if (hit->empty)
         snprintf(v->result, sizeof v->result, "%s", v->parent ? v->parent->result : "scratch");
     else
-        snprintf(v->result, sizeof v->result, "%s", hit->snap.key);
+        snprintf(v->result, sizeof v->result, "%s", hit->result[0] ? hit->result : hit->snap.key);
 }
 
 static int look_up(struct build *b, struct vertex *v, struct err *e) {

@@ -6,6 +6,8 @@
 #include "core/fs.h"
 #include "core/loop.h"
 
+#include <dirent.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
 
 const char *source_tree(const struct build *b, const struct vertex *v) {
@@ -14,11 +16,45 @@ const char *source_tree(const struct build *b, const struct vertex *v) {
 
 /* --- folders -------------------------------------------------------------------------------- */
 
+struct filter {
+    const struct ignore *g;
+    int dir;
+};
+
+/* Is anything below a folder that is left out taken in again? Such a folder is part of the context
+ * only then. */
+static bool any_wanted(const struct filter *f, int dir, struct buf *rel, unsigned depth) {
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    bool any = false;
+    for (struct dirent *de; d && !any && depth < 200 && (de = readdir(d));) {
+        struct stat st;
+        if (streq(de->d_name, ".") || streq(de->d_name, "..") || fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        size_t n = rel->n;
+        buf_addf(rel, "/%s", de->d_name);
+        any = !ignore_match(f->g, buf_str(rel));
+        if (!any && S_ISDIR(st.st_mode) && ignore_may_contain(f->g, buf_str(rel))) {
+            _cleanup_close_ int sub = openat(dirfd(d), de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            any = sub >= 0 && any_wanted(f, sub, rel, depth + 1);
+        }
+        buf_cut(rel, n, rel->n - n);
+    }
+    if (d)
+        closedir(d);
+    return any;
+}
+
 static int wanted(const char *rel, bool is_dir, void *arg) {
-    const struct ignore *g = arg;
-    if (!ignore_match(g, rel))
+    const struct filter *f = arg;
+    if (!ignore_match(f->g, rel))
         return 1;
-    return is_dir && ignore_may_contain(g, rel);
+    if (!is_dir || !ignore_may_contain(f->g, rel))
+        return 0;
+    _cleanup_buf_ struct buf path = BUF_MAX(65536);
+    _cleanup_close_ int dir = fs_open_in(f->dir, rel, O_RDONLY | O_DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    buf_adds(&path, rel);
+    return dir >= 0 && any_wanted(f, dir, &path, 0);
 }
 
 /* One index for each folder and filter. */
@@ -33,7 +69,8 @@ static int freeze(struct build *b, int dirfd, const char *folder, const struct i
     sha256_final(h, raw);
     sha256_free(h);
     digest_format(raw, name);
-    struct tree_options o = {.name = name, .wanted = g->n ? wanted : NULL, .arg = (void *)(uintptr_t)g, .digests = true};
+    struct filter f = {g, dirfd};
+    struct tree_options o = {.name = name, .wanted = g->n ? wanted : NULL, .arg = &f, .digests = true};
     struct tree_stats stats = {0};
     int r = tree_update(b->s, b->l, dirfd, &o, tree, &stats, e);
     if (r >= 0 && stats.copied)

@@ -54,3 +54,12 @@ int build_outputs_write(struct cli_ctx *c, const struct build_args *a, const str
 /* --metadata-file. */
 int build_metadata_write(struct cli_ctx *c, const struct build_args *a, const struct build_made *made, size_t n, const char *digest,
                          struct err *e);
+
+/* --cache-from: what cannot be had is only warned about. */
+int build_cache_read(struct cli_ctx *c, const struct build_args *a, const volatile int *cancel, struct err *e);
+/* --cache-to, read: 1 = an export is asked for, 0 = none; *ret_inline. */
+int build_cache_wanted(const struct build_args *a, bool *ret_inline, struct err *e);
+struct cache_out;
+int build_cache_write(struct cli_ctx *c, const struct build_args *a, const struct cache_out *o, const volatile int *cancel, struct err *e);
+/* Unpacks the tar that `make` writes into a folder (made when it is not there). */
+int build_folder_from_tar(const char *dest, int (*make)(void *arg, int fd, struct err *e), void *arg, struct err *e);

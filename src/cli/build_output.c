@@ -156,7 +156,7 @@ static void *unpack_thread(void *arg) {
     return NULL;
 }
 
-static int write_folder(struct cli_ctx *c, const char *dest, const char *id, struct err *e) {
+int build_folder_from_tar(const char *dest, int (*make)(void *arg, int fd, struct err *e), void *arg, struct err *e) {
     int p[2];
     pthread_t thread;
     int r = fs_mkdirs(AT_FDCWD, dest, 0755);
@@ -174,7 +174,7 @@ static int write_folder(struct cli_ctx *c, const char *dest, const char *id, str
         close(u.dir);
         return err_errno(e, -EAGAIN, "thread");
     }
-    r = build_export_tar(c->store, c->lease, id, to_fd, &p[1], e);
+    r = make(arg, p[1], e);
     close(p[1]);
     pthread_join(thread, NULL);
     close(p[0]);
@@ -183,7 +183,21 @@ static int write_folder(struct cli_ctx *c, const char *dest, const char *id, str
         *e = u.err;
         r = u.r;
     }
-    return r < 0 ? err_wrap(e, r, "--output to %s", dest) : 0;
+    return r < 0 ? err_wrap(e, r, "writing to %s", dest) : 0;
+}
+
+struct whole {
+    struct cli_ctx *c;
+    const char *id;
+};
+
+static int whole_tar(void *arg, int fd, struct err *e) {
+    struct whole *w = arg;
+    return build_export_tar(w->c->store, w->c->lease, w->id, to_fd, &fd, e);
+}
+
+static int write_folder(struct cli_ctx *c, const char *dest, const char *id, struct err *e) {
+    return build_folder_from_tar(dest, whole_tar, &(struct whole){c, id}, e);
 }
 
 static int write_tar(struct cli_ctx *c, const struct build_output *o, const char *id, struct err *e) {

@@ -5,6 +5,8 @@
 
 #include "cli/term.h"
 #include "cli/ui.h"
+#include "base/digest.h"
+#include "core/json.h"
 #include "core/loop.h"
 
 #include <pthread.h>
@@ -136,6 +138,62 @@ static void plain(struct build_ui *u, const struct build_event *ev) {
         }
         break;
     }
+    fflush(u->out);
+}
+
+/* --- raw JSON ------------------------------------------------------------------------------- */
+
+static void json_time(struct json_w *w, const char *key, uint64_t ns) {
+    char text[40];
+    format_time(ns, text);
+    jw_kstr(w, key, text);
+}
+
+/* One line per event, as docker buildx build --progress=rawjson has them: vertexes, logs, statuses,
+ * warnings. */
+static void raw(struct build_ui *u, const struct build_event *ev) {
+    _cleanup_buf_ struct buf t = BUF_MAX(1u << 20), b64 = BUF_MAX(1u << 20);
+    struct json_w w;
+    char id[DIGEST_LEN + 1];
+    _cleanup_free_ char *what = xasprintf("%u %s", ev->vertex, ev->name ? ev->name : "");
+    digest_of(what, strlen(what), id);
+    jw_init(&w, &t, 0);
+    jw_obj(&w);
+    jw_key(&w, ev->kind == BUILD_LOG ? "logs" : ev->kind == BUILD_WARNING ? "warnings" : ev->kind == BUILD_PROGRESS ? "statuses" : "vertexes");
+    jw_arr(&w);
+    jw_obj(&w);
+    if (ev->kind == BUILD_LOG) {
+        jw_kstr(&w, "vertex", id);
+        jw_kint(&w, "stream", ev->stream);
+        buf_add_base64(&b64, ev->log.p, ev->log.n);
+        jw_kstr(&w, "data", buf_str(&b64));
+        json_time(&w, "timestamp", now_real());
+    } else if (ev->kind == BUILD_WARNING) {
+        buf_add_base64(&b64, ev->name, strlen(ev->name));
+        jw_kstr(&w, "short", buf_str(&b64));
+        jw_kint(&w, "line", ev->at.line);
+    } else if (ev->kind == BUILD_PROGRESS) {
+        jw_kstr(&w, "id", ev->name);
+        jw_kint(&w, "current", (int64_t)ev->done);
+        jw_kint(&w, "total", (int64_t)ev->total);
+        json_time(&w, "timestamp", now_real());
+    } else {
+        jw_kstr(&w, "digest", id);
+        jw_kstr(&w, "name", ev->name ? ev->name : "");
+        json_time(&w, "started", now_real() - ev->dur_ns);
+        if (ev->kind != BUILD_STEP_START && ev->kind != BUILD_STEP_WOULD)
+            json_time(&w, "completed", now_real());
+        if (ev->kind == BUILD_STEP_CACHED)
+            jw_kbool(&w, "cached", true);
+        if (ev->kind == BUILD_STEP_FAILED)
+            jw_kstr(&w, "error", "failed");
+        if (ev->why)
+            jw_kstr(&w, "slipway.why", ev->why);
+    }
+    jw_end_obj(&w);
+    jw_end_arr(&w);
+    jw_end_obj(&w);
+    fprintf(u->out, "%s\n", buf_str(&t));
     fflush(u->out);
 }
 
@@ -311,6 +369,8 @@ void build_ui_event(void *ui, const struct build_event *ev) {
         if (!u->threaded)
             u->threaded = pthread_create(&u->thread, NULL, draw_thread, u) == 0;
         live(u, ev);
+    } else if (u->mode == BUILD_UI_JSON) {
+        raw(u, ev);
     } else if (u->mode == BUILD_UI_PLAIN) {
         plain(u, ev);
     } else if (ev->kind == BUILD_LOG) {

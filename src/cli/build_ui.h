@@ -4,7 +4,7 @@
  * they wrote. quiet: nothing. A failed step's output is always shown. */
 #include "build/build.h"
 
-enum build_ui_mode { BUILD_UI_PLAIN, BUILD_UI_LIVE, BUILD_UI_QUIET };
+enum build_ui_mode { BUILD_UI_PLAIN, BUILD_UI_LIVE, BUILD_UI_QUIET, BUILD_UI_JSON };
 struct build_ui;
 /* out is where it goes (stderr). explain: says for each step why it was not cached. */
 struct build_ui *build_ui_new(FILE *out, enum build_ui_mode mode, bool colour, bool explain);

@@ -1,4 +1,5 @@
 /* slipway build: a Dockerfile to an image, with the options of `docker buildx build`. */
+#include "build/cache_io.h"
 #include "cli/build_cmd.h"
 #include "cli/build_ui.h"
 #include "cli/commands.h"
@@ -112,6 +113,8 @@ static enum build_ui_mode ui_mode(const struct build_args *a) {
         return BUILD_UI_QUIET;
     if (a->progress && streq(a->progress, "plain"))
         return BUILD_UI_PLAIN;
+    if (a->progress && streq(a->progress, "rawjson"))
+        return BUILD_UI_JSON;
     if (a->progress && streq(a->progress, "tty"))
         return BUILD_UI_LIVE;
     return term_is_tty(2) ? BUILD_UI_LIVE : BUILD_UI_PLAIN;
@@ -173,6 +176,8 @@ struct job {
     struct strv strings, platforms;
     struct diags d;
     struct buf called;
+    struct cache_out cache;
+    bool cache_to, cache_inline;
     struct build_made made[16];
     size_t n_made;
 };
@@ -197,6 +202,7 @@ static int build_one(struct job *j, const char *platform, struct build_ui *ui, s
         .host_network = a->network && streq(a->network, "host"), .no_network = a->network && streq(a->network, "none"),
         .allow_host_network = allowed(a, "network.host"), .allow_insecure = allowed(a, "security.insecure"),
         .parallel = a->parallel > 0 ? (unsigned)a->parallel : 0, .shm_size = a->shm_size, .explain_only = a->explain_only,
+        .cache_out = j->cache_to ? &j->cache : NULL, .cache_inline = j->cache_inline,
         .source_date_epoch = epoch && sv_u64(sv_from(epoch), INT64_MAX, &epoch_s) == 0 ? (int64_t)epoch_s : -1,
         .pulls = &c->pulls, .env_passthrough = (const char *const *)c->host_env.v, .ca_bundle = c->ca_bundle,
         .event = build_ui_event, .arg = ui, .cancel = &cancelled, .platform = platform,
@@ -225,8 +231,12 @@ static int prepare(struct job *j, const char *path, struct err *e) {
         r = secrets_read(&a->secrets, j->secrets, &j->strings, e);
     if (r == 0)
         r = ssh_read(&a->ssh, j->ssh, &j->strings, e);
-    if (r == 0)
+    if (r == 0 && (r = build_cache_wanted(a, &j->cache_inline, e)) >= 0) {
+        j->cache_to = r > 0;
         r = build_input_open(j->c, &j->in, path, a, &cancelled, e);
+    }
+    if (r == 0 && !call_of(a))
+        r = build_cache_read(j->c, a, &cancelled, e);
     return r;
 }
 
@@ -237,6 +247,8 @@ static int deliver(struct job *j, struct err *e) {
     int r = a->iidfile ? fs_write(AT_FDCWD, a->iidfile, sv_from(j->made[0].res.id), 0644, false, e) : 0;
     if (r >= 0)
         r = build_outputs_write(j->c, a, &j->out, j->made, j->n_made, &cancelled, digest, e);
+    if (r >= 0 && j->cache_to)
+        r = build_cache_write(j->c, a, &j->cache, &cancelled, e);
     if (r >= 0)
         r = build_metadata_write(j->c, a, j->made, j->n_made, digest, e);
     return r;
@@ -273,6 +285,7 @@ static int run(struct cli_ctx *c, const struct build_args *a, const char *path) 
     strv_done(&j.strings);
     strv_done(&j.platforms);
     buf_done(&j.called);
+    cache_out_done(&j.cache);
     free(j.secrets);
     free(j.ssh);
     return code;
@@ -315,8 +328,8 @@ int cmd_build(int argc, char **argv) {
         {0, "sbom", OPT_STR, &a.sbom, "MODE", NULL},
         {0, "attest", OPT_LIST, &a.attests, "TYPE", NULL},
         {0, "annotation", OPT_LIST, &a.annotations, "K=V", NULL},
-        {0, "cache-from", OPT_LIST, &a.cache_from, "SOURCE", NULL},
-        {0, "cache-to", OPT_LIST, &a.cache_to, "TARGET", NULL},
+        {0, "cache-from", OPT_LIST, &a.cache_from, "SOURCE", "take over a cache: an image, type=registry,ref=R or type=local,src=FOLDER"},
+        {0, "cache-to", OPT_LIST, &a.cache_to, "TARGET", "type=inline, type=registry,ref=R or type=local,dest=FOLDER"},
         {'D', "debug", OPT_FLAG, &a.debug, NULL, NULL},
         /* Without effect here, with a word from the options module. */
         {0, "rm", OPT_IGNORE, NULL, NULL, NULL},

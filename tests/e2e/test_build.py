@@ -458,6 +458,29 @@ def test_hostile_paths_stay_inside(build, place):
     assert img.text("etc/motd", "a\n")
 
 
+def test_archives_take_the_place_of_what_is_there(build):
+    def tar(name, kind):
+        b = io.BytesIO()
+        with tarfile.open(fileobj=b, mode="w") as t:
+            m = tarfile.TarInfo(name)
+            m.type, m.mode = kind, 0o755
+            t.addfile(m)
+        return b.getvalue()
+
+    img = build.files(f"FROM {BASE}\nRUN touch /file && mkdir /folder && touch /folder/x && ln -s /etc /link\nADD a.tar b.tar c.tar /\n",
+                      {"a.tar": tar("file", tarfile.DIRTYPE), "b.tar": tar("folder", tarfile.REGTYPE), "c.tar": tar("link", tarfile.DIRTYPE)})
+    assert [img.tree[n][0] for n in ("file", "folder", "link")] == ["dir", "file", "dir"] and "folder/x" not in img.tree
+    r = build(f"FROM {BASE}\nRUN mkdir -p /folder/x\nCOPY x /folder/x\nCOPY x /folder\n", {"x": "1"}, check=None)
+    assert r.returncode == 1 and "cannot replace the folder" in r.stderr
+
+
+def test_folders_that_are_left_out_come_with_what_is_taken_in_again(build):
+    files = {".dockerignore": "*\n!keep/deep/wanted\n!**/*.yes\n", "keep/deep/wanted": "1", "keep/other": "2", "none/of/it": "3", "some/a.yes": "4",
+             "some/a.no": "5"}
+    img = build.files("FROM scratch\nCOPY . /c/\n", files)
+    assert sorted(n for n in img.tree if n.startswith("c/")) == ["c/keep", "c/keep/deep", "c/keep/deep/wanted", "c/some", "c/some/a.yes"]
+
+
 def test_onbuild(build):
     build(f"FROM {BASE}\nONBUILD COPY a.txt /on/\nONBUILD RUN cat /on/a.txt > /ran\n", {}, "-t", "t/onbuild")
     img = build.files("FROM t/onbuild\nRUN test -f /ran\n", CONTEXT)

@@ -10,10 +10,11 @@ import pathlib
 import subprocess
 import tarfile
 import threading
+import time
 
 import pytest
 
-from test_build import BASE, build, write  # noqa: F401 (a fixture)
+from test_build import BASE, Image, build, write  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -285,3 +286,39 @@ def test_explain_only_runs_nothing(build):
     for _ in range(2):  # nothing is recorded
         r = build(df, {"a": "2\n", "b": "2"}, "--explain-only", "--progress=plain")
         assert "WOULD RUN: a changed" in r.stderr and r.stderr.count("WOULD RUN: a step before it is run") == 2
+
+
+def test_cache_to_another_store(build, place, sl):
+    out, other = place / "cache", place / "other-store"
+    for d in (out, other):
+        d.mkdir()
+        os.chown(d, sl.uid, sl.gid)
+    df = f"FROM {BASE} AS one\nRUN echo one > /one && mkdir /d\nFROM {BASE}\nWORKDIR /w\nCOPY a .\nCOPY --from=one /one /one\nRUN cat a /one > /both\nRUN true\n"
+    build(df, {"a": "a\n"}, "--cache-to", f"type=local,dest={out}/c", "-t", "t/first")
+    assert (out / "c/index.json").exists() and (out / "c/oci-layout").exists()
+    env = {"SLIPWAY_STATE": str(other)}
+    r = build(df, {"a": "a\n"}, "--cache-from", f"type=local,src={out}/c", "--progress=plain", "-t", "t/first", "--output",
+              f"type=docker,dest={out}/image.tar", env=env)
+    assert "6 steps taken over" in r.stderr and r.stderr.count("CACHED") == 6, r.stderr
+    assert Image(out / "image.tar").read("both") == "a\none\n"
+    r = build(df, {"a": "changed\n"}, "--progress=plain", env=env)  # what stands before is still known
+    assert r.stderr.count("CACHED") == 2, r.stderr
+    r = build(df, {"a": "a\n"}, "--cache-from", "type=local,src=/nonexistent", "--cache-from", "type=gha", "--cache-to", "type=gha")
+    assert r.stderr.count("slipway: warning: --cache-") == 3
+    r = build(df, {"a": "a\n"}, "--cache-to", "type=nonsense", check=2)
+
+
+def test_cache_inside_the_image(build, place, sl):
+    out, other = place / "img", place / "other-store"
+    for d in (out, other):
+        d.mkdir()
+        os.chown(d, sl.uid, sl.gid)
+    df = f"FROM {BASE}\nRUN echo {time.time_ns()} > /x\nRUN echo y > /y\n"
+    build(df, None, "--cache-to", "type=inline", "-t", "t/inline", "--output", f"type=oci,dest={out}/i.tar")
+    subprocess.run(["tar", "-C", str(out), "-xf", str(out / "i.tar")], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", str(out)], check=True)
+    r = build(df, None, "--cache-from", f"type=local,src={out}", "--progress=plain", env={"SLIPWAY_STATE": str(other)})
+    assert r.stderr.count("CACHED") == 2, r.stderr
+    assert "io.slipway.cache" in build.save("t/inline").config["config"]["Labels"]
+    build(f"FROM t/inline\nRUN true\n", None, "-t", "t/child")
+    assert not (build.save("t/child").config["config"].get("Labels") or {}).get("io.slipway.cache")

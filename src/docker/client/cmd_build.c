@@ -334,6 +334,8 @@ static int check_outputs(struct build_opts *o, struct err *e) {
         return err_set(e, ERR_USER, -ENOTSUP, "this engine does not know --build-context, --ssh, --call and --allow");
     if (o->platform && strchr(o->platform, ','))
         return err_set(e, ERR_USER, -ENOTSUP, "not yet: more than one platform (%s)", o->platform);
+    if (o->annotations.n && !o->quiet)
+        fprintf(stderr, "slipway: --annotation has no effect yet\n");
     if ((o->cache_from.n || o->cache_to.n) && !o->quiet)
         fprintf(stderr, "slipway: --cache-from and --cache-to have no effect: the builder's own cache is used\n");
     return 0;
