@@ -96,10 +96,14 @@ void bitbucket_env(struct jobx *x) {
 
 /* --- artifacts ----------------------------------------------------------------------------------- */
 
-/* One archive per job that left any, in the run's scratch, named by the job's place in the plan. */
-static char *archive_of(struct jobx *x, const struct job *j) {
+/* One archive for each artifact that a job left, in the run's scratch, named by the job's place in
+ * the plan and the artifact's in the job. */
+static char *archive_of(struct jobx *x, const struct job *j, size_t no) {
+    pthread_mutex_lock(&x->run->image_mu); /* the folder is made when it is first asked for */
+    (void)lease_scratch(x->run->lease, NULL);
+    pthread_mutex_unlock(&x->run->image_mu);
     _cleanup_free_ char *top = lease_scratch_path(x->run->lease);
-    return xasprintf("%s/artifacts-%zu.tar", top, (size_t)(j->pj - j->flow->plan->jobs));
+    return xasprintf("%s/artifacts-%zu-%zu.tar", top, (size_t)(j->pj - j->flow->plan->jobs), no);
 }
 
 static int copy_file(const char *from, int dir, const char *to, struct jobx *x) {
@@ -113,19 +117,51 @@ static int copy_file(const char *from, int dir, const char *to, struct jobx *x) 
     return fd_copy(in, out, UINT64_MAX, &n);
 }
 
+/* Scoped artifacts and test reports stay with their step; of the others those that are asked for. */
+static bool travels(const struct jobx *x, const struct plan_artifact *a) {
+    const struct plan_bitbucket *bb = x->pj->bb;
+    if (a->type && (streq(a->type, "scoped") || streq(a->type, "test-reports")))
+        return false;
+    for (size_t i = 0; bb && i < bb->n_artifacts_download; i++)
+        if (a->name && streq(a->name, bb->artifacts_download[i]))
+            return true;
+    return !bb || !bb->n_artifacts_download;
+}
+
+static void unpack(struct jobx *x, const struct job *j, size_t no) {
+    _cleanup_free_ char *file = archive_of(x, j, no);
+    _cleanup_free_ char *inside = xasprintf("%s/in.tar", x->temp);
+    _cleanup_buf_ struct buf out = BUF_SMALL;
+    struct err e = {0};
+    const char *argv[] = {"/bin/sh", "-ec", "cd \"$1\" && tar -xf \"$2\"", "sh", x->workspace, inside, NULL};
+    if (copy_file(file, x->temp_fd, "in.tar", x) < 0)
+        return;
+    if (jobx_capture(x, argv, x->user, &out, &e) != 0)
+        jobx_note(x, LEVEL_WARNING, "artifacts of \"%s\" could not be unpacked: %s", j->pj->id, e.msg[0] ? e.msg : buf_str(&out));
+    unlinkat(x->temp_fd, "in.tar", 0);
+}
+
 static void restore(struct jobx *x, const struct job *j, unsigned depth) {
     for (size_t i = 0; i < j->n_needs && depth < 128; i++) {
-        restore(x, j->needs[i], depth + 1);
-        _cleanup_free_ char *file = archive_of(x, j->needs[i]), *name = xasprintf("in-%u-%zu.tar", depth, i);
-        if (copy_file(file, x->temp_fd, name, x) < 0)
-            continue;
-        _cleanup_free_ char *inside = xasprintf("%s/%s", x->temp, name);
-        _cleanup_buf_ struct buf out = BUF_SMALL;
-        struct err e = {0};
-        const char *argv[] = {"/bin/sh", "-ec", "cd \"$1\" && tar -xf \"$2\"", "sh", x->workspace, inside, NULL};
-        if (jobx_capture(x, argv, x->user, &out, &e) != 0)
-            jobx_note(x, LEVEL_WARNING, "artifacts of \"%s\" could not be unpacked: %s", j->needs[i]->pj->id, e.msg[0] ? e.msg : buf_str(&out));
-        unlinkat(x->temp_fd, name, 0);
+        const struct job *from = j->needs[i];
+        restore(x, from, depth + 1);
+        for (size_t k = 0; from->pj->bb && k < from->pj->bb->n_artifacts; k++)
+            if (travels(x, &from->pj->bb->artifacts[k]))
+                unpack(x, from, k);
+    }
+}
+
+/* A name that is asked for and that no step before has. */
+static void missing_names(struct jobx *x) {
+    const struct plan_bitbucket *bb = x->pj->bb;
+    for (size_t i = 0; i < bb->n_artifacts_download; i++) {
+        const struct plan *p = x->leg->flow->plan;
+        bool known = false;
+        for (size_t k = 0; k < p->n_jobs; k++)
+            for (size_t a = 0; p->jobs[k].bb && a < p->jobs[k].bb->n_artifacts; a++)
+                known |= p->jobs[k].bb->artifacts[a].name && streq(p->jobs[k].bb->artifacts[a].name, bb->artifacts_download[i]);
+        if (!known)
+            jobx_note(x, LEVEL_WARNING, "artifacts download: no step has an artifact called %s", bb->artifacts_download[i]);
     }
 }
 
@@ -135,29 +171,39 @@ static bool captured_now(struct jobx *x, const struct plan_artifact *a) {
     return streq(on, "always") || (startswith(on, "success") ? !failed : failed);
 }
 
-static void keep(struct jobx *x) {
-    const struct plan_bitbucket *bb = x->pj->bb;
-    /* Patterns become the shell's: ** needs bash, elsewhere it is like one star. */
+/* A pattern as the shell's: nothing but wildcards keeps a meaning. */
+static void add_pattern(struct buf *b, const char *p) {
+    for (buf_addc(b, ' '); *p; p++) {
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("*?[]/._-", *p)))
+            buf_addc(b, '\\');
+        buf_addc(b, *p);
+    }
+}
+
+/* ** needs bash, elsewhere it is like one star. Folders that match are taken whole; what is ignored
+ * is left out of the archive, depth counts folders below the clone (of what the pattern names). */
+static void keep_one(struct jobx *x, const struct plan_artifact *a, size_t no) {
     _cleanup_buf_ struct buf script = BUF_MAX(1u << 20), out = BUF_SMALL;
     struct err e = {0};
-    bool any = false;
     buf_addf(&script, "cd \"$1\"; [ -z \"$BASH_VERSION\" ] || shopt -s globstar nullglob dotglob\nset --");
-    for (size_t i = 0; i < bb->n_artifacts; i++) {
-        if (!captured_now(x, &bb->artifacts[i]))
-            continue;
-        for (size_t k = 0; k < bb->artifacts[i].n_paths; k++) {
-            any = true;
-            buf_addc(&script, ' ');
-            for (const char *p = bb->artifacts[i].paths[k]; *p; p++) {
-                if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("*?[]/._-", *p)))
-                    buf_addc(&script, '\\');
-                buf_addc(&script, *p);
-            }
-        }
+    for (size_t k = 0; k < a->n_paths; k++)
+        add_pattern(&script, a->paths[k]);
+    buf_addf(&script, "\nfor f; do shift; [ -e \"$f\" ] || continue\n");
+    if (a->depth)
+        buf_addf(&script, "s=$(printf %%s \"$f\" | tr -cd / | wc -c); [ \"$s\" -le %d ] || continue\n", a->depth);
+    for (size_t k = 0; k < a->n_ignore; k++) {
+        buf_adds(&script, "case $f in");
+        add_pattern(&script, a->ignore[k]);
+        buf_adds(&script, ") continue;; esac\n");
     }
-    if (!any)
-        return;
-    buf_addf(&script, "\nn=0; for f; do shift; [ -e \"$f\" ] || continue; set -- \"$@\" \"$f\"; done\n[ $# = 0 ] || tar -cf \"%s/out.tar\" -- \"$@\"\n", x->temp);
+    buf_addf(&script, "set -- \"$@\" \"$f\"; done\n[ $# = 0 ] || tar -cf \"%s/out.tar\"", x->temp);
+    for (size_t k = 0; k < a->n_ignore; k++) {
+        _cleanup_free_ char *quoted = xstrdup(a->ignore[k]);
+        for (char *c = quoted; *c; c++)
+            *c = *c == '\'' ? '?' : *c;
+        buf_addf(&script, " --exclude='%s'", quoted);
+    }
+    buf_adds(&script, " -- \"$@\"\n");
     const char *argv[] = {x->has_bash ? "/bin/bash" : "/bin/sh", "-c", buf_str(&script), "sh", x->workspace, NULL};
     if (jobx_capture(x, argv, x->user, &out, &e) != 0) {
         jobx_note(x, LEVEL_WARNING, "artifacts could not be kept: %s", e.msg[0] ? e.msg : buf_str(&out));
@@ -167,11 +213,19 @@ static void keep(struct jobx *x) {
     struct stat st;
     if (in < 0 || fstat(in, &st) < 0 || !S_ISREG(st.st_mode))
         return;
-    _cleanup_free_ char *file = archive_of(x, x->leg->job);
+    _cleanup_free_ char *file = archive_of(x, x->leg->job, no);
     _cleanup_close_ int to = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     uint64_t n;
     if (to < 0 || fd_copy(in, to, UINT64_MAX, &n) < 0)
         jobx_note(x, LEVEL_WARNING, "artifacts could not be kept: %s", strerror(errno));
+    unlinkat(x->temp_fd, "out.tar", 0);
+}
+
+static void keep(struct jobx *x) {
+    const struct plan_bitbucket *bb = x->pj->bb;
+    for (size_t i = 0; i < bb->n_artifacts; i++)
+        if (captured_now(x, &bb->artifacts[i]))
+            keep_one(x, &bb->artifacts[i], i);
 }
 
 /* --- around the script ------------------------------------------------------------------------------ */
@@ -183,6 +237,8 @@ int bitbucket_before(struct jobx *x, struct err *e) {
         return err_wrap(e, r, "clone");
     if (bb && (bb->n_include || bb->n_exclude) && !x->rq->event.changed)
         jobx_note(x, LEVEL_WARNING, "condition.changesets: what changed is not known; the step runs");
+    if (bb)
+        missing_names(x);
     if (!bb || !bb->artifacts_download_none)
         restore(x, x->leg->job, 0);
     bitbucket_caches_restore(x);

@@ -37,6 +37,12 @@ static void check_ends(struct jobx *x, struct place_proc *p, struct ending *en, 
     uint64_t now = now_mono();
     if (x->abort && !cancel)
         cancel = atomic_load(x->abort);
+    else if (cancel && !x->cancel_end_ns)
+        x->cancel_end_ns = now + x->cancel_ns;
+    if (cancel == 1 && x->cancel_end_ns && now >= x->cancel_end_ns) { /* its always() steps have had their time */
+        atomic_store(&x->leg->cancel, 2);
+        cancel = 2;
+    }
     if (cancel > x->cancel_seen && en->stage == 0) {
         en->why = EXEC_CANCELLED;
         escalate(x->place, p, en, cancel > 1 ? 3 : 1);
@@ -56,6 +62,8 @@ static void check_ends(struct jobx *x, struct place_proc *p, struct ending *en, 
 
 static int wait_ms(const struct jobx *x, const struct ending *en, uint64_t deadline) {
     uint64_t until = en->stage ? en->next_ns : deadline;
+    if (x->cancel_end_ns && en->stage < 3)
+        until = until ? MIN(until, x->cancel_end_ns) : x->cancel_end_ns;
     if (x->is_background || x->backgrounds)
         until = until ? MIN(until, now_mono() + LOOK_MS * 1000000ull) : now_mono() + LOOK_MS * 1000000ull;
     if (!until)
@@ -80,6 +88,7 @@ static void drain(struct jobx *x) {
 }
 
 static void watch(struct jobx *x, struct place_proc *p, struct ending *en, uint64_t deadline) {
+    check_ends(x, p, en, deadline);
     struct pollfd fds[3] = {{x->out_r, POLLIN, 0}, {x->place->status_fd(p), POLLIN, 0}, {x->leg->cancel_fd, POLLIN, 0}};
     for (;;) {
         int r = poll(fds, 3, wait_ms(x, en, deadline));

@@ -608,6 +608,10 @@ static int prepare(struct jobx *x, struct err *e) {
     ctx_leg(&c, x->leg);
     if ((r = ctx_number(&c, &x->pj->timeout_minutes, x->bitbucket ? 120 : 360, &minutes, e)) < 0)
         return r;
+    double after = 5;
+    if ((r = ctx_number(&c, &x->pj->cancel_timeout_minutes, 5, &after, e)) < 0)
+        return r;
+    x->cancel_ns = (uint64_t)((after > 0 ? after : 0) * (double)MINUTE);
     if (minutes > 0)
         x->deadline_ns = now_mono() + (uint64_t)(minutes * (double)MINUTE);
     if (x->bitbucket) {

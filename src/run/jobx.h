@@ -103,6 +103,7 @@ struct jobx {
     int out_r, out_w;           /* the job's output pipe; the write end goes to steps */
     struct output *out;
     uint64_t deadline_ns;       /* monotonic; 0 = none */
+    uint64_t cancel_ns, cancel_end_ns; /* how long a cancelled job may take (5 minutes), and until when */
     int cancel_seen;            /* the cancel that the current step has outlived */
 
     struct strv image_env;      /* of the image and of the host (CA bundle, proxies) */

@@ -2,22 +2,15 @@
 #include "run/jobx.h"
 
 static void of_bitbucket(struct jobx *x, const struct plan_bitbucket *bb) {
-    if (bb->fail_fast && bb->parallel_index >= 0)
-        jobx_note(x, LEVEL_WARNING, "fail-fast of a parallel group: not there yet; the other steps go on");
     if (bb->oidc)
         jobx_note(x, LEVEL_WARNING, "oidc: there is no token yet; BITBUCKET_STEP_OIDC_TOKEN is not set");
     if (bb->clone_lfs)
         jobx_note(x, LEVEL_WARNING, "clone lfs: not there yet; files are as the work tree has them");
     for (size_t i = 0; i < bb->n_artifacts; i++) {
         const struct plan_artifact *a = &bb->artifacts[i];
-        if (a->n_ignore || a->depth)
-            jobx_note(x, LEVEL_WARNING, "artifacts%s%s: ignore-paths and depth are not there yet; everything that matches is kept",
-                      a->name ? " " : "", a->name ? a->name : "");
         if (a->type && streq(a->type, "test-reports"))
             jobx_note(x, LEVEL_WARNING, "artifacts %s: test reports are kept as files and not shown yet", a->name ? a->name : "");
     }
-    if (bb->n_artifacts_download)
-        jobx_note(x, LEVEL_WARNING, "artifacts download by name: not there yet; all of the earlier steps are unpacked");
 }
 
 void notes_not_yet(struct jobx *x) {

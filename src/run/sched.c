@@ -446,6 +446,22 @@ static bool start_legs(struct job *j) {
     return moved;
 }
 
+/* Bitbucket's fail-fast: the other steps of a parallel group end. */
+static void stop_group(struct job *j) {
+    const struct plan_bitbucket *bb = j->pj->bb;
+    struct flow *f = j->flow;
+    if (!bb || !bb->fail_fast || bb->parallel_index < 0)
+        return;
+    size_t first = (size_t)(j - f->jobs) - (size_t)bb->parallel_index;
+    for (size_t i = first; i < f->n_jobs && i < first + (size_t)bb->parallel_count; i++)
+        for (size_t k = 0; k < f->jobs[i].n_legs; k++)
+            if (f->jobs[i].legs[k]->state < LEG_FINISHED) {
+                free(f->jobs[i].legs[k]->cancel_why);
+                f->jobs[i].legs[k]->cancel_why = xasprintf("fail-fast: \"%s\" failed", j->pj->id);
+                leg_cancel(f->jobs[i].legs[k], 1);
+            }
+}
+
 static void finish_leg(struct leg *leg) {
     struct job *j = leg->job;
     struct run *r = leg->run;
@@ -471,6 +487,8 @@ static void finish_leg(struct leg *leg) {
     merge_outputs(leg);
     emit_leg(leg, EV_JOB_END,
              &(struct event){.outcome = leg->outcome, .detail = leg->reason, .dur_ns = now_mono() - leg->started_ns});
+    if (leg->result == OUT_FAILURE)
+        stop_group(j);
     if (leg->result == OUT_FAILURE && j->fail_fast)
         for (size_t i = 0; i < j->n_legs; i++)
             if (j->legs[i]->state < LEG_FINISHED)

@@ -53,7 +53,9 @@ static int shell_for(struct jobx *x, struct sv name, struct shell *sh, struct er
     else if (sv_eqs(name, "python")) {
         strv_extend(&sh->argv, python);
         sh->ext = ".py";
-    } else if (sv_eqs(name, "pwsh") || sv_eqs(name, "powershell")) {
+    } else if (sv_eqs(name, "powershell")) {
+        return err_set(e, ERR_CONFIG, -EINVAL, "the shell powershell is Windows' own; on Linux it is pwsh");
+    } else if (sv_eqs(name, "pwsh")) {
         strv_extend(&sh->argv, pwsh);
         sh->ext = ".ps1";
         sh->head = "$ErrorActionPreference = 'stop'\n";

@@ -151,3 +151,42 @@ def test_services_on_localhost(root, tmp_path, standins):
                     END
         """)
     assert outcomes(r) == {"S": "success"}
+
+
+def test_artifacts_by_name_ignored_and_deep(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        image: python:3.11-slim-bookworm
+        pipelines:
+          default:
+            - step:
+                name: Make
+                script:
+                  - mkdir -p a/b/c; echo 1 > a/keep.txt; echo 2 > a/skip.log; echo 3 > a/b/c/deep.txt; echo 4 > two.txt; echo 5 > three.txt
+                artifacts:
+                  upload:
+                    - {name: first, paths: ["a/**"], ignore-paths: ["**/*.log", "*.log"], depth: 2}
+                    - {name: second, paths: [two.txt]}
+                    - {name: third, type: scoped, paths: [three.txt]}
+            - step:
+                name: Named
+                artifacts: {download: [second]}
+                script: [test -e two.txt, test ! -e a]
+            - step:
+                name: All
+                script: [test -e two.txt, test -e a/keep.txt, test ! -e a/skip.log, test ! -e three.txt]
+        """)
+    assert outcomes(r) == {"Make": "success", "Named": "success", "All": "success"}
+
+
+def test_fail_fast_of_a_parallel_group(root, tmp_path, standins):
+    r = run(root, tmp_path, """
+        image: python:3.11-slim-bookworm
+        pipelines:
+          default:
+            - parallel:
+                fail-fast: true
+                steps:
+                  - step: {name: Bad, script: [exit 1]}
+                  - step: {name: Slow, script: [sleep 60]}
+        """, check=1)
+    assert outcomes(r) == {"Bad": "failure", "Slow": "cancelled"} and "fail-fast" in r.stdout

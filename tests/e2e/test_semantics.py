@@ -81,3 +81,21 @@ def test_streams_by_path_and_inserted_mappings(sl, place, standins):
         """})
     text = outputs(sl("run", "--json", "-e", "event.json", "workflow_dispatch", cwd=d, check=0)).split("\n")
     assert {"a=one b=two", "a=x b=", "a=y b=", "container x", "k wrote w w"} <= set(text) and text.count("root") == 3
+
+
+def test_a_cancelled_job_has_its_time_and_no_more(root, tmp_path, runner):
+    r = run(root, tmp_path, """
+        on: push
+        jobs:
+          slow:
+            runs-on: ubuntu-latest
+            cancel-timeout-minutes: 0.01
+            strategy: {matrix: {n: [1, 2]}}
+            steps:
+              - run: test ${{ matrix.n }} = 2 || exit 1; sleep 60
+              - if: always() && matrix.n == 2
+                run: sleep 60
+          win: {runs-on: ubuntu-latest, steps: [{run: x, shell: powershell}]}
+        """, "--parallel", "3", check=1, timeout=50)
+    assert outcome(r, "slow (1)") == "failure" and outcome(r, "slow (2)") == "cancelled"
+    assert any("pwsh" in e["text"] for e in annotations(r))
