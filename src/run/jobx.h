@@ -215,6 +215,7 @@ void notes_not_yet(struct jobx *x);
 native_fn native_find(const char *uses);
 int action_checkout(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_setup_python(struct jobx *x, struct step *s, const struct value *with, struct err *e);
+int action_setup_node(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_cache(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_cache_restore(struct jobx *x, struct step *s, const struct value *with, struct err *e);
 int action_cache_save(struct jobx *x, struct step *s, const struct value *with, struct err *e);

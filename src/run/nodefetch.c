@@ -174,7 +174,7 @@ static int add_npm(const struct node_want *w, const struct pyver *node, const ch
     struct release rel = {0};
     if (fs_exists(AT_FDCWD, dir))
         return 0;
-    const char *range = node->major >= 22 ? "11.x" : node->major >= 18 ? "10.x" : node->major >= 14 ? "8.x" : "6.x";
+    const char *range = node->major >= 24 ? "11.x" : node->major >= 18 ? "10.x" : node->major >= 14 ? "8.x" : "6.x";
     int r = fs_mkdirs(AT_FDCWD, up, 0755);
     if (r < 0)
         return err_errno(e, r, "%s", up);

@@ -96,6 +96,7 @@ native_fn native_find(const char *uses) {
     static const struct { const char *name; native_fn fn; } table[] = {
         {"actions/checkout@", action_checkout},
         {"actions/setup-python@", action_setup_python},
+        {"actions/setup-node@", action_setup_node},
         {"actions/cache@", action_cache},
         {"actions/cache/restore@", action_cache_restore},
         {"actions/cache/save@", action_cache_save},

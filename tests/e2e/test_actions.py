@@ -524,3 +524,45 @@ def test_checkout_sparse_submodules_and_lfs(root, tmp_path, runner):
     r = root("run", "--json", "--actions-mirror", top, cwd=d, check=1)
     assert outcome(r, "j") == "success", outputs(r)
     assert outcome(r, "lfs") == "failure" and "deep/p.bin is a pointer still: git lfs pull" in r.stdout
+
+
+LOCKED = '{"name":"p","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{"":{"name":"p","version":"1.0.0"}}}'
+
+
+def test_setup_node(sl, place, runner):
+    """Versions from a file and by name, npm with a place of its own, a registry, the manager's cache."""
+    r = run(sl, place, """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+              - id: a
+                uses: actions/setup-node@v4
+                with: {node-version-file: package.json, cache: npm, registry-url: "https://npm.pkg.github.com"}
+              - run: |
+                  case "${{ steps.a.outputs.node-version }}" in v24.*) ;; *) exit 1;; esac
+                  test "$(node --version)" = "${{ steps.a.outputs.node-version }}"
+                  test "$(which npm)" = "$(dirname "$(which node)")/npm"; npm --version
+                  test -w "$(dirname "$(which node)")"
+                  grep -x '@acme:registry=https://npm.pkg.github.com/' "$NPM_CONFIG_USERCONFIG"
+                  grep -xF '//npm.pkg.github.com/:_authToken=${NODE_AUTH_TOKEN}' "$NPM_CONFIG_USERCONFIG"
+                  test "${{ steps.a.outputs.cache-hit }}" != true
+                  mkdir -p ~/.npm; echo kept > ~/.npm/marker
+          again:
+            needs: j
+            runs-on: ubuntu-latest
+            steps:
+              - uses: actions/checkout@v4
+              - {id: a, uses: actions/setup-node@v4, with: {node-version: lts/krypton, cache: npm}}
+              - run: test "${{ steps.a.outputs.cache-hit }}" = true; grep kept ~/.npm/marker
+          wrong:
+            runs-on: ubuntu-latest
+            steps: [{uses: actions/setup-node@v4, with: {node-version: lts/nobody}}]
+          nofile:
+            runs-on: ubuntu-latest
+            steps: [{uses: actions/setup-node@v4, with: {node-version-file: .nvmrc}}]
+    """, check=1, files={"package.json": '{"name":"p","version":"1.0.0","engines":{"node":"24.x"}}', "package-lock.json": LOCKED.replace('"p"', f'"p-{uuid.uuid4().hex}"')})
+    assert outcome(r, "j") == "success" and outcome(r, "again") == "success", outputs(r)
+    assert "Unable to find LTS release 'nobody'" in r.stdout and "The specified node version file at: /home/runner/work/app/app/.nvmrc does not exist" in r.stdout
