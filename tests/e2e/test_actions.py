@@ -544,7 +544,7 @@ def test_setup_node(sl, place, runner):
               - run: |
                   case "${{ steps.a.outputs.node-version }}" in v24.*) ;; *) exit 1;; esac
                   test "$(node --version)" = "${{ steps.a.outputs.node-version }}"
-                  test "$(which npm)" = "$(dirname "$(which node)")/npm"; npm --version
+                  test "$(npm --version)" = "$("$(dirname "$(which node)")/npm" --version)"
                   test -w "$(dirname "$(which node)")"
                   grep -x '@acme:registry=https://npm.pkg.github.com/' "$NPM_CONFIG_USERCONFIG"
                   grep -xF '//npm.pkg.github.com/:_authToken=${NODE_AUTH_TOKEN}' "$NPM_CONFIG_USERCONFIG"
