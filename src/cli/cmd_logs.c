@@ -1,4 +1,5 @@
 /* slipway logs: shows an earlier run from its stored events, as it looked without a terminal. */
+#include "cli/markdown.h"
 #include "cli/opts.h"
 #include "cli/term.h"
 #include "cli/ui.h"
@@ -84,13 +85,35 @@ static int show(FILE *f, const char *job, bool json) {
     return job && !any ? -ENOENT : 0;
 }
 
+/* The summaries that steps wrote, each under the name of its job. */
+static int summaries(FILE *f, const char *job) {
+    _cleanup_free_ char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    bool colour = term_colour(1), any = false;
+    while ((n = getline(&line, &cap, f)) > 0) {
+        _cleanup_arena_ struct arena a = {0};
+        _cleanup_buf_ struct buf b = BUF_MAX(16u << 20);
+        struct event ev;
+        if (!strstr(line, "\"event\":\"summary\"") || event_from_json(&a, sv_n(line, (size_t)n), &ev, NULL) < 0)
+            continue;
+        if (job && ev.job && !startswith(ev.job, job))
+            continue;
+        markdown_show(ev.text, colour, &b);
+        printf("%s%s%s%s\n\n%s", any ? "\n" : "", colour ? "\033[7m " : "", ev.job ? ev.job : "", colour ? " \033[0m" : ":", buf_str(&b));
+        any = true;
+    }
+    return any ? 0 : -ENOENT;
+}
+
 int cmd_logs(int argc, char **argv);
 int cmd_logs(int argc, char **argv) {
     const char *job = NULL;
-    bool json = false, all = false;
+    bool json = false, all = false, summary = false;
     const struct opt items[] = {
         {'j', "job", OPT_STR, &job, "JOB", "only this job"},
         {'l', "list", OPT_FLAG, &all, NULL, "list the runs that are kept"},
+        {0, "summary", OPT_FLAG, &summary, NULL, "the summaries that steps wrote ($GITHUB_STEP_SUMMARY)"},
         {0, "json", OPT_FLAG, &json, NULL, "events as JSON lines"},
     };
     struct opts o = {.usage = "logs [RUN]", .about = "Shows an earlier run; without RUN the last one.", .items = items, .n = ELEMENTS(items)};
@@ -118,6 +141,12 @@ int cmd_logs(int argc, char **argv) {
     if (!f) {
         err_set(&e, ERR_NOTFOUND, -ENOENT, "no run %s is kept", id);
         err_hint(&e, -ENOENT, "slipway logs --list");
+        return cli_fail(&e);
+    }
+    if (summary) {
+        if (summaries(f, job) == 0)
+            return 0;
+        err_set(&e, ERR_NOTFOUND, -ENOENT, "no step of run %s wrote a summary", id);
         return cli_fail(&e);
     }
     if (show(f, job, json) < 0) {

@@ -5,6 +5,7 @@
 
 struct log_sink {
     FILE *f;
+    int dir;
     uint64_t max;
     struct map bytes; /* job -> uint64_t: output stored so far */
     bool failed;
@@ -16,6 +17,7 @@ int log_sink_new(struct log_sink **ret, int run_dirfd, uint64_t max, struct err 
         return err_errno(e, -errno, "events.jsonl");
     struct log_sink *l = xcalloc(1, sizeof *l);
     l->f = fdopen(fd, "a");
+    l->dir = fcntl(run_dirfd, F_DUPFD_CLOEXEC, 3);
     l->max = max ? max : 64u << 20;
     l->bytes.free_value = free;
     setvbuf(l->f, NULL, _IOFBF, 256u << 10);
@@ -32,10 +34,24 @@ static void put(struct log_sink *l, const struct event *ev) {
     buf_done(&b);
 }
 
+/* Summaries as Markdown, one after another: runs/<id>/summary.md. */
+static void keep_summary(struct log_sink *l, const struct event *ev) {
+    _cleanup_buf_ struct buf b = BUF_MAX(2u << 20);
+    if (ev->job)
+        buf_addf(&b, "<!-- %s -->\n", ev->job);
+    buf_addsv(&b, ev->text);
+    if (!ev->text.n || ev->text.p[ev->text.n - 1] != '\n')
+        buf_addc(&b, '\n');
+    if (l->dir >= 0 && buf_ok(&b))
+        (void)fs_append(l->dir, "summary.md", buf_sv(&b), 0600);
+}
+
 void log_sink_event(const struct event *ev, void *arg) {
     struct log_sink *l = arg;
     if (l->failed || ev->kind == EV_PROGRESS)
         return;
+    if (ev->kind == EV_SUMMARY)
+        keep_summary(l, ev);
     if (ev->kind == EV_OUTPUT && ev->job) {
         uint64_t *n = map_gets(&l->bytes, ev->job);
         if (!n)
@@ -64,6 +80,7 @@ void log_sink_free(struct log_sink *l) {
     if (!l)
         return;
     fclose(l->f);
+    fd_close(l->dir);
     map_done(&l->bytes);
     free(l);
 }

@@ -363,3 +363,21 @@ def test_published_and_native_share_caches_and_artifacts(root, tmp_path, standin
             seen[name, bool(reader)] = line
             assert line == [f"hit=false key={key}{name}"]
             assert f"Cache restored from key: {key}{name}" in outputs(r)
+
+
+def test_summaries_are_kept_and_shown(root, tmp_path, runner):
+    r = run(root, tmp_path / "work", """
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps:
+              - run: printf '# Result\\n- **good** `code`\\n\\033[31mred\\n' >> $GITHUB_STEP_SUMMARY
+              - run: echo 'second, of ${{ secrets.WORD }}' >> $GITHUB_STEP_SUMMARY
+        """, "-s", "WORD=hidden-word")
+    kept = (root.state / "runs" / run_id(r) / "summary.md").read_text()
+    assert "# Result\n" in kept and "second, of ***\n" in kept
+    shown = root("logs", "--summary", run_id(r), check=0).stdout
+    assert "- **good** `code`" in shown and "\033" not in shown
+    coloured = root("logs", "--summary", run_id(r), check=0, env={"CLICOLOR_FORCE": "1", "NO_COLOR": ""}).stdout
+    assert "\u2022 \033[1mgood\033[0m \033[36mcode\033[0m" in coloured and "[31mred" in coloured and "\033[31m" not in coloured
