@@ -34,6 +34,7 @@ struct run_opts {
 struct run_cmd {
     struct run_opts o;
     char *dir; /* top of the work tree */
+    bool debug;              /* ACTIONS_STEP_DEBUG or ACTIONS_RUNNER_DEBUG */
     const struct json *last; /* --failed: the record of the run before */
     struct git_info git;
     struct payload payload;
@@ -126,6 +127,18 @@ static int environments(struct strv *all, struct strv *to, const char *dir, cons
     return r;
 }
 
+/* The switches of debug logging may be secrets or variables; as secrets they hide nothing. */
+static bool take_debug(struct strv *secrets, const struct strv *vars) {
+    static const char *const names[] = {"ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"};
+    bool on = false;
+    for (size_t i = 0; i < ELEMENTS(names); i++) {
+        const char *s = strv_env_get(secrets, names[i]), *v = strv_env_get(vars, names[i]);
+        on |= (s && sv_ieqs(sv_from(s), "true")) || (v && sv_ieqs(sv_from(v), "true"));
+        strv_env_unset(secrets, names[i]);
+    }
+    return on;
+}
+
 static int gather(struct run_cmd *c, struct err *e) {
     struct run_opts *o = &c->o;
     struct config *conf = &c->ctx.conf;
@@ -141,6 +154,7 @@ static int gather(struct run_cmd *c, struct err *e) {
         r = kv_arg(o->env.v[i], false, &c->rq.env, e);
     r = r < 0 ? r : environments(&c->rq.secrets, &c->rq.env_secrets, c->dir, ".secrets.", e);
     r = r < 0 ? r : environments(&c->rq.vars, &c->rq.env_vars, c->dir, ".vars.", e);
+    c->debug = take_debug(&c->rq.secrets, &c->rq.vars);
     if (r >= 0)
         r = pairs(&c->rq.inputs, c->dir, o->input_file, ".input", &o->inputs, false, e);
     return r;
@@ -209,6 +223,7 @@ static void fill_request(struct run_cmd *c) {
     strv_extend(&q->deploy_commands, (const char *const *)conf->deploy_commands.v);
     q->github_token = o->github_token;
     strv_extend(&q->protected, (const char *const *)conf->protected.v);
+    q->debug = c->debug;
     q->approve = approve;
     q->again = c->last ? json_get_str(c->last, "id", NULL) : NULL;
     q->select = arena_printf(&c->arena, "%s", c->o.workflow ? c->o.workflow : "");

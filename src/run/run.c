@@ -352,6 +352,22 @@ static void *warm(void *arg) {
     return NULL;
 }
 
+/* run-name of the first workflow, else its name. */
+static const char *run_title(struct run *r) {
+    struct flow *f = r->n_top ? r->flows[0] : NULL;
+    struct ctx c;
+    struct sv name = SV_NULL;
+    if (!f)
+        return "";
+    ctx_init(&c, &r->arena);
+    ctx_set(&c, "github", f->github);
+    ctx_set(&c, "inputs", f->inputs);
+    ctx_set(&c, "vars", ctx_from_env(c.a, &r->rq->vars));
+    if (f->plan->run_name.s && ctx_string(&c, &f->plan->run_name, "", &name, NULL) >= 0 && sv_trim(name).n)
+        return arena_sv(&r->arena, sv_trim(name)).p;
+    return f->title;
+}
+
 int run_execute(struct run *r, struct run_result *ret, struct err *e) {
     int x;
     struct run_result res = {0};
@@ -372,7 +388,7 @@ int run_execute(struct run *r, struct run_result *ret, struct err *e) {
         return err_errno(e, -x, "thread");
     pthread_t keeper;
     bool warming = rq->store && pthread_create(&keeper, NULL, warm, rq->store) == 0;
-    const char *title = r->n_top ? r->flows[0]->title : "";
+    const char *title = run_title(r);
     events_emit(rq->events, &(struct event){.kind = EV_RUN_START, .run = r->id, .text = sv_from(title)});
     sched_run(r);
     if (warming)

@@ -99,3 +99,20 @@ def test_a_cancelled_job_has_its_time_and_no_more(root, tmp_path, runner):
         """, "--parallel", "3", check=1, timeout=50)
     assert outcome(r, "slow (1)") == "failure" and outcome(r, "slow (2)") == "cancelled"
     assert any("pwsh" in e["text"] for e in annotations(r))
+
+
+def test_run_name_and_debug_logging(root, tmp_path, runner):
+    wf = """
+        name: Flow
+        run-name: Deploy ${{ github.ref_name }} by @${{ github.actor }}
+        on: push
+        jobs:
+          j:
+            runs-on: ubuntu-latest
+            steps: [{run: 'echo "::debug::inner words"; echo "debug=$RUNNER_DEBUG/${{ runner.debug }} true"'}]
+        """
+    r = run(root, tmp_path, wf, "-a", "octo")
+    assert [e["text"] for e in events(r) if e["event"] == "run_start"] == ["Deploy main by @octo"]
+    assert "inner words" not in outputs(r) and "debug=/" in outputs(r)
+    r = root("run", "--json", "-s", "ACTIONS_STEP_DEBUG=true", cwd=tmp_path, check=0)
+    assert "##[debug]inner words" in outputs(r) and "debug=1/1 true" in outputs(r)
