@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import uuid
 
@@ -566,3 +567,61 @@ def test_setup_node(sl, place, runner):
     """, check=1, files={"package.json": '{"name":"p","version":"1.0.0","engines":{"node":"24.x"}}', "package-lock.json": LOCKED.replace('"p"', f'"p-{uuid.uuid4().hex}"')})
     assert outcome(r, "j") == "success" and outcome(r, "again") == "success", outputs(r)
     assert "Unable to find LTS release 'nobody'" in r.stdout and "The specified node version file at: /home/runner/work/app/app/.nvmrc does not exist" in r.stdout
+
+
+def test_post_after_cancel(root, tmp_path, runner):
+    """An action that never ends is ended; what always() runs and the post steps still do."""
+    root.repo(tmp_path, {
+        "s/action.yml": "name: s\nruns: {using: node20, main: m.js, post: p.js}\n",
+        "s/m.js": "console.log('STARTED'); setTimeout(() => {}, 600000);\n",
+        "s/p.js": "console.log('SAY post');\n",
+        ".github/workflows/ci.yml": """
+            on: push
+            jobs:
+              j:
+                runs-on: ubuntu-latest
+                steps: [{uses: actions/checkout@v4}, {uses: ./s}, {run: echo NEVER}, {if: always(), run: echo SAY always}]
+        """})
+    p = root.popen("run", "--json", cwd=tmp_path, stdout=subprocess.PIPE)
+    text = ""
+    for line in p.stdout:
+        text += line
+        if "STARTED" in line:
+            p.send_signal(signal.SIGINT)
+            break
+    text += p.stdout.read()
+    assert p.wait() == 130
+    assert "SAY always" in text and "SAY post" in text and '"text":"NEVER' not in text
+
+
+def test_called_workflow_and_pipe_from_the_mirror(root, tmp_path, runner):
+    os.chmod(tmp_path, 0o755)
+    top = tmp_path / "mirror"
+    top.mkdir()
+    bare(root, top, "acme/shared", {
+        ".github/workflows/x.yml": "on: {workflow_call: {inputs: {n: {type: string, required: true}}}}\n"
+                                   "jobs: {c: {runs-on: ubuntu-latest, steps: [{run: 'echo SAY called ${{ inputs.n }}'}]}}\n",
+        "pipe.yml": "name: p\nimage: 'mine:1'\n"})
+    caller = "on: push\njobs:\n  a: {uses: acme/shared/.github/workflows/x.yml@v1, with: {n: yes}}\n"
+    r = run(root, tmp_path / "caller", caller, "--actions-mirror", top)
+    assert said(r) == ["called yes"]
+    d = root.repo(tmp_path / "caller2", {".github/workflows/ci.yml": caller.replace("{n: yes}", "{m: yes}")})
+    r = root("check", "--actions-mirror", top, cwd=d, check=1)
+    assert "n" in r.stdout and "ci.yml:3" in r.stdout
+    d = root.repo(tmp_path / "pipes", {
+        "Dockerfile": "FROM debian:bookworm-slim\nENTRYPOINT [\"/bin/sh\", \"-c\", "
+                      "\"echo SAY pipe $WHAT $BITBUCKET_BRANCH $PWD; test -f seen || exit 9; test -n $BITBUCKET_PIPE_STORAGE_DIR\"]\n",
+        "bitbucket-pipelines.yml": """
+            image: python:3.11-slim
+            pipelines:
+              default:
+                - step:
+                    services: [docker]
+                    script:
+                      - docker build -t mine:1 .
+                      - touch seen
+                      - pipe: acme/shared:v1
+                        variables: {WHAT: "it is"}
+        """})
+    r = root("run", "--json", "--actions-mirror", top, cwd=d, check=0)
+    assert said(r) == ["pipe it is main /opt/atlassian/pipelines/agent/build"]
