@@ -87,6 +87,7 @@ static const struct row {
     {RUN("${{ github.event.commits[0].message }} ${{ github.event.*.body }}"), "7 template-injection, 7 object-in-text, 7 template-injection"},
     {RUN("${{ contains(github.head_ref, 'x') }} ${{ github.event.number }} ${{ github.head_ref && 'a' }}"), ""},
     {RUN("${{ secrets.T }}"), "7 secret-in-command"},
+    {RUN("${{ secrets.T != '' }}"), ""},
     {HEAD "    steps:\n      - run: echo \"$T\"\n        env: {T: \"${{ github.head_ref }}\"}\n", ""},
     {HEAD "    steps:\n      - {uses: actions/github-script@v7, with: {script: 'x(${{ github.head_ref }})'}}\n",
      "7 template-injection"},

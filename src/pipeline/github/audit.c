@@ -185,9 +185,14 @@ static void audit_node(struct lint *l, const struct plan_expr *e, const struct e
         audit_node(l, e, n->kids[i]);
 }
 
+/* A secret that is part of the value; comparisons and most functions only give true or false. */
 static const struct expr_node *find_secret(const struct expr_node *n) {
     if (n->kind == NODE_INDEX && is_context(n->kids[0], "secrets"))
         return n;
+    if (n->kind == NODE_NOT || (n->kind >= NODE_EQ && n->kind <= NODE_GE) ||
+        (n->kind == NODE_CALL && n->fn != FN_FORMAT && n->fn != FN_JOIN && n->fn != FN_TOJSON &&
+         n->fn != FN_FROMJSON && n->fn != FN_CASE))
+        return NULL;
     for (size_t i = 0; i < n->n; i++) {
         const struct expr_node *found = find_secret(n->kids[i]);
         if (found)
