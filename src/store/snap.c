@@ -4,12 +4,17 @@
  * boot of the machine: a killed process loses nothing (the page cache outlives it), and after a
  * crash of the machine rows of an earlier boot that were never synced are forgotten, not trusted.
  * Rows older than a minute are synced together (by then the kernel has written most of it) and
- * lose their mark. */
+ * lose their mark. No command waits for that, which can take a busy disk a minute: a process that
+ * is left behind syncs and leaves a note of what it covered, and the next command reads the note. */
 #include "core/fs.h"
 #include "core/loop.h"
 #include "store/internal.h"
 
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define SYNC_AFTER_NS (60ull * 1000000000)
 #define TOUCH_AFTER_NS (600ull * 1000000000)
@@ -195,14 +200,75 @@ static int64_t fresh_before(struct store *s, uint64_t before) {
     return n;
 }
 
-void snaps_sync_old(struct store *s) {
-    uint64_t before = now_real() - SYNC_AFTER_NS;
-    if (fresh_before(s, before) == 0 || syncfs(s->snap) < 0)
-        return;
+#define NOTE "synced"
+
+/* It shall not look like the command that it is left of, whose arguments and environment it has. */
+static void unname(void) {
+    char text[1024];
+    _cleanup_close_ int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t k = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[k > 0 ? k : 0] = 0;
+    unsigned long at[4] = {0};
+    char *p = strrchr(text, ')');
+    for (unsigned field = 3; p && field <= 51 && (p = strchr(p, ' ')); field++, p++)
+        if (field >= 48)
+            at[field - 48] = strtoul(p + 1, NULL, 10);
+    for (int i = 0; i < 4; i += 2)
+        if (at[i] && at[i + 1] > at[i])
+            memset((void *)at[i], 0, at[i + 1] - at[i]);
+    prctl(PR_SET_NAME, "slipway-sync");
+}
+
+/* In a process that has nothing of ours but these: neither pipes that somebody reads to their end
+ * nor leases. One of them at a time. */
+static _noreturn_ void sync_apart(int dir, uint64_t before) {
+    char text[32];
+    int keep = dup2(dir, 3) == 3 ? 3 : -1;
+    syscall(SYS_close_range, 0u, 2u, 0u);
+    syscall(SYS_close_range, 4u, ~0u, 0u);
+    setsid();
+    unname();
+    int lock = openat(keep, "sync.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0 || syncfs(keep) < 0)
+        _exit(1);
+    int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)before);
+    int fd = openat(keep, NOTE ".tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    _exit(fd < 0 || write(fd, text, (size_t)n) != n || renameat(keep, NOTE ".tmp", keep, NOTE) < 0);
+}
+
+/* What the last one has covered; 0: nothing new. */
+static uint64_t note_take(struct store *s) {
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    uint64_t covered = 0;
+    if (fs_read(s->dir, NOTE, &b, NULL) < 0)
+        return 0;
+    unlinkat(s->dir, NOTE, 0);
+    return sv_u64(sv_trim(buf_sv(&b)), now_real(), &covered) == 0 ? covered : 0;
+}
+
+static void snaps_synced(struct store *s, uint64_t before) {
     DB_SCOPE(s);
     sqlite3_stmt *st = db_stmt(s, SQL_SNAP_SYNCED);
     if (!st)
         return;
     sqlite3_bind_int64(st, 1, (int64_t)before);
     (void)db_run(s, SQL_SNAP_SYNCED);
+}
+
+void snaps_sync_old(struct store *s) {
+    uint64_t before = now_real() - SYNC_AFTER_NS, covered = note_take(s);
+    if (covered)
+        snaps_synced(s, covered);
+    if (fresh_before(s, before) == 0)
+        return;
+    /* Twice, so that it is nobody's child. */
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (fork() == 0)
+            sync_apart(s->dir, before);
+        _exit(0);
+    }
+    if (pid > 0)
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
 }
