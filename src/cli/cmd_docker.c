@@ -77,7 +77,7 @@ int cmd_engine(int argc, char **argv) {
     if (loop_new(&l) < 0)
         abort();
     const struct engine_options eo = {
-        .name = "slipway", .store = c.store, .lease = c.lease, .loop = l, .own_net = true, .pulls = &c.pulls,
+        .name = "slipway", .store = c.store, .lease = c.lease, .loop = l, .own_net = true, .keep_volumes = true, .pulls = &c.pulls,
         .env_passthrough = c.host_env.n ? (const char *const *)c.host_env.v : NULL, .ca_bundle = c.ca_bundle,
     };
     struct idler idler = {.l = l, .lock = lock};

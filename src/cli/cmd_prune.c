@@ -57,6 +57,8 @@ static int reach(struct store *s, void (*mark)(void *m, const char *what), void 
         r = registry_reach(s, mark, m, NULL);
     if (r == 0)
         r = rec_each(s, "container", NULL, mark_record, &x);
+    if (r == 0)
+        r = rec_each(s, "volume", NULL, mark_record, &x);
     if (r == 0 && arg)
         r = rec_each(s, "cache", NULL, mark_record, &x);
     return r;

@@ -481,6 +481,14 @@ static int make_box(struct ctr *c, struct err *e) {
         return scratch;
     if (!streq(c->network, "none") && (r = engine_net(g, e)) < 0)
         return r;
+    for (size_t i = 0; i < c->hosts.n && g->o.net; i++) {
+        const char *colon = strchr(c->hosts.v[i], ':');
+        if (!colon || !streq(colon + 1, "host-gateway"))
+            continue;
+        char *line = xasprintf("%.*s:%s", (int)(colon - c->hosts.v[i]), c->hosts.v[i], net_gateway(g->o.net));
+        free(c->hosts.v[i]);
+        c->hosts.v[i] = line;
+    }
     for (size_t i = 0; i < c->n_mounts && r >= 0; i++) {
         struct ctr_mount *m = &c->mounts[i];
         struct box_mount *b = &mounts[n];

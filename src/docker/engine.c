@@ -305,6 +305,7 @@ int engine_new(struct engine **ret, const struct engine_options *o, struct err *
     g->events = BUF_MAX(1u << 20);
     g->last_use = now_mono();
     networks_init(g);
+    volumes_load(g);
     g->jobs = 1; /* until the loop has told its thread */
     loop_post(g->loop, loop_here, g);
     *ret = g;
@@ -355,7 +356,10 @@ int engine_net(struct engine *g, struct err *e) {
 
 int engine_idle(struct engine *g) {
     pthread_mutex_lock(&g->mu);
-    bool kept = g->ctrs.live || g->volumes.live || g->networks.live || g->jobs || g->subs ||
+    bool volumes = false;
+    MAP_FOREACH(&g->volumes, en)
+        volumes |= !((struct volume *)en->value)->kept;
+    bool kept = g->ctrs.live || volumes || g->networks.live || g->jobs || g->subs ||
                 now_mono() - g->last_use < 1000000000ull;
     pthread_mutex_unlock(&g->mu);
     return kept ? 0 : 1;

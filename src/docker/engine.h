@@ -30,6 +30,7 @@ struct engine_options {
     void *arg;
     const char *run_id;
     const char *auth_file;       /* where login keeps the job's credentials */
+    bool keep_volumes;           /* named volumes outlive it: records of the store */
     struct box_limits limits;    /* of containers, together bounded by the job's */
 };
 int engine_new(struct engine **ret, const struct engine_options *o, struct err *e);

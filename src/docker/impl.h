@@ -176,7 +176,7 @@ struct volume {
     char snap[33];
     int dir; /* O_PATH of snap/<id> */
     uint64_t created;
-    bool filled, anonymous;
+    bool filled, kept; /* kept: recorded, outlives the engine */
     struct strv labels;
 };
 struct network {
@@ -297,6 +297,12 @@ void networks_handle(struct engine *g, struct httpd_req *rq, const char *rest);
 void volumes_handle(struct engine *g, struct httpd_req *rq, const char *rest);
 struct volume *volume_get(struct engine *g, const char *name, bool create, struct err *e);
 void volume_free(struct engine *g, struct volume *v);
+/* volume_store.c: on the loop, but volume_keep (any thread, under g->mu). */
+int volume_keep(struct engine *g, struct volume *v, struct err *e);
+void volumes_load(struct engine *g); /* what was kept and is not known yet; under g->mu */
+bool volume_used(struct engine *g, const struct volume *v, const struct ctr **by);
+void volume_remove(struct engine *g, struct volume *v);
+void volumes_prune(struct engine *g, struct httpd_req *rq);
 bool network_known(struct engine *g, const char *name);
 void networks_init(struct engine *g);
 void network_free(void *p);

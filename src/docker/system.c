@@ -620,19 +620,24 @@ void networks_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
         reply_err(rq, 501, "not yet: %s networks/%s", m, rest);
 }
 
-/* --- volumes: folders of the store, as long as the engine lives ------------------------------- */
+/* --- volumes: folders of the store, as long as the engine lives unless kept (volume_store.c) --- */
 
 void volume_free(struct engine *g, struct volume *v) {
     fd_close(v->dir);
-    snap_abort(g->o.store, v->snap);
+    if (!v->kept)
+        snap_abort(g->o.store, v->snap);
     strv_done(&v->labels);
     free(v->name);
     free(v);
 }
 
 /* Under g->mu. */
-struct volume *volume_get(struct engine *g, const char *name, bool create, struct err *e) {
+static struct volume *volume_make(struct engine *g, const char *name, bool create, const struct json *labels, struct err *e) {
     struct volume *v = map_gets(&g->volumes, name);
+    if (!v) {
+        volumes_load(g); /* another engine's of this store */
+        v = map_gets(&g->volumes, name);
+    }
     if (v || !create)
         return v;
     v = xcalloc(1, sizeof(*v));
@@ -644,8 +649,18 @@ struct volume *volume_get(struct engine *g, const char *name, bool create, struc
         free(v);
         return NULL;
     }
+    if (labels)
+        labels_into(&v->labels, labels);
+    if (volume_keep(g, v, e) < 0) {
+        volume_free(g, v);
+        return NULL;
+    }
     map_sets(&g->volumes, name, v);
     return v;
+}
+
+struct volume *volume_get(struct engine *g, const char *name, bool create, struct err *e) {
+    return volume_make(g, name, create, NULL, e);
 }
 
 static void volume_json(struct engine *g, struct json_w *w, struct volume *v) {
@@ -694,10 +709,7 @@ static void volume_create_body(struct httpd_req *rq, struct sv body, bool ok, vo
             return;
         }
     pthread_mutex_lock(&g->mu);
-    bool had = map_gets(&g->volumes, name) != NULL;
-    struct volume *v = volume_get(g, name, true, &e);
-    if (v && !had)
-        labels_into(&v->labels, json_get(j, "Labels"));
+    struct volume *v = volume_make(g, name, true, json_get(j, "Labels"), &e);
     pthread_mutex_unlock(&g->mu);
     if (!v) {
         reply_errp(rq, &e);
@@ -721,6 +733,7 @@ static void volumes_list(struct engine *g, struct httpd_req *rq) {
     jw_key(&w, "Volumes");
     jw_arr(&w);
     pthread_mutex_lock(&g->mu);
+    volumes_load(g);
     MAP_FOREACH(&g->volumes, en)
         if (filter_has(f, "name", fit_volume, en->value) && filter_labels(f, &((struct volume *)en->value)->labels))
             volume_json(g, &w, en->value);
@@ -743,8 +756,8 @@ void volumes_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
         httpd_collect(rq, 1u << 20, volume_create_body, g);
         return;
     }
-    if (!*rest || streq(rest, "prune")) {
-        reply_not_yet(rq, "docker volume prune");
+    if (streq(rest, "prune") && streq(m, "POST")) {
+        volumes_prune(g, rq);
         return;
     }
     pthread_mutex_lock(&g->mu);
@@ -760,18 +773,12 @@ void volumes_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
         httpd_reply_json(rq, 200, &b);
         buf_done(&b);
     } else if (streq(m, "DELETE")) {
-        MAP_FOREACH(&g->ctrs, en) {
-            struct ctr *c = en->value;
-            for (size_t i = 0; i < c->n_mounts; i++)
-                if (c->mounts[i].name && streq(c->mounts[i].type, "volume") && streq(c->mounts[i].name, v->name)) {
-                    reply_err(rq, 409, "remove %s: volume is in use - [%s]", v->name, c->id);
-                    return;
-                }
+        const struct ctr *by;
+        if (volume_used(g, v, &by)) {
+            reply_err(rq, 409, "remove %s: volume is in use - [%s]", v->name, by->id);
+            return;
         }
-        pthread_mutex_lock(&g->mu);
-        map_remove(&g->volumes, sv_from(rest));
-        pthread_mutex_unlock(&g->mu);
-        volume_free(g, v);
+        volume_remove(g, v);
         reply_empty(rq, 204);
     } else
         reply_err(rq, 501, "not yet: %s volumes/%s", m, rest);

@@ -544,6 +544,35 @@ def test_buildx_options(docker, tmp_path, request):
         server.shutdown()
 
 
+def test_named_volumes_outlive_the_engine(sl, tmp_path, docker):
+    """`slipway docker` ends its engine when nothing runs; what was kept in a named volume stays."""
+    name = f"kept-{tmp_path.name}-{sl.name}".replace("_", "-")
+    try:
+        assert docker("volume", "create", "--label", "a=b", name, check=0).stdout.strip() == name
+        docker("run", "--rm", "-v", f"{name}:/v", "busybox:test", "sh", "-c", "echo here > /v/f", check=0)
+        sl("prune", check=0)  # spares it
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as d:
+            os.chmod(d, 0o755)
+            os.chown(d, sl.uid, sl.gid)
+            other = Engine(sl, pathlib.Path(d))
+            try:
+                run = lambda *a: subprocess.run([*other.client, *a], env=other.env, capture_output=True, text=True, timeout=60)  # noqa: E731
+                assert name in run("volume", "ls", "-q").stdout.split()
+                assert run("run", "--rm", "-v", f"{name}:/v", "busybox:test", "cat", "/v/f").stdout == "here\n"
+                assert name not in run("volume", "prune", "-f").stdout
+                assert name in run("volume", "prune", "-a", "-f").stdout
+                assert name not in run("volume", "ls", "-q").stdout.split()
+            finally:
+                other.stop()
+    finally:
+        docker("volume", "rm", name)
+
+
+def test_host_gateway(docker):
+    out = docker("run", "--rm", "--add-host", "host.docker.internal:host-gateway", "busybox:test", "grep", "host.docker.internal", "/etc/hosts", check=0).stdout
+    assert out.split()[0].count(".") == 3
+
+
 # --- beside process 1 --------------------------------------------------------------------------------
 
 

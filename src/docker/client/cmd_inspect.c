@@ -338,11 +338,32 @@ static int volume_inspect(int argc, char **argv) {
     return typed_inspect(argc, argv, "volume", "volume inspect [OPTIONS] VOLUME [VOLUME...]");
 }
 
+static int volume_prune(int argc, char **argv) {
+    bool force = false, all = false;
+    _cleanup_strv_ struct strv rest = {0};
+    const struct flag flags[] = {{"force", 'f', FLAG_BOOL, &force}, {"all", 'a', FLAG_BOOL, &all}};
+    int r = CMD_FLAGS("volume prune [OPTIONS]", flags, argc, argv, &rest, 0, 0);
+    if (r >= 0)
+        return r;
+    struct err e = {0};
+    _cleanup_arena_ struct arena a = {0};
+    struct json *j = NULL;
+    const char *path = all ? "/volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D" : "/volumes/prune";
+    if (api_json(&a, "POST", path, SV(""), &j, NULL, &e) < 0)
+        return fail_print(&e);
+    const struct json *v = json_get(j, "VolumesDeleted");
+    if (v && v->n)
+        printf("Deleted Volumes:\n");
+    for (size_t i = 0; v && i < v->n; i++)
+        printf("%s\n", json_str(v->items[i], ""));
+    return 0;
+}
+
 int cmd_volume(int argc, char **argv) {
     static const struct command cmds[] = {
         {"ls", volume_ls, "List volumes"}, {"list", volume_ls, NULL}, {"create", volume_create, "Create a volume"},
         {"rm", volume_rm, "Remove volumes"}, {"remove", volume_rm, NULL},
-        {"inspect", volume_inspect, "Display detailed information"},
+        {"inspect", volume_inspect, "Display detailed information"}, {"prune", volume_prune, "Remove unused volumes"},
     };
     return dispatch("volume", cmds, ELEMENTS(cmds), argc, argv);
 }
