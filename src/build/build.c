@@ -188,6 +188,8 @@ static int write_image(struct build *b, struct stage *st, struct build_result *r
         c.os = xstrdup(st->platform.os);
     if (!c.architecture)
         c.architecture = xstrdup(st->platform.arch);
+    if (!c.variant && !st->base_history && st->platform.variant[0] && streq(c.architecture, st->platform.arch))
+        c.variant = xstrdup(st->platform.variant);
     for (const char *const *l = b->rq->labels; l && *l; l++) {
         size_t n = strcspn(*l, "=");
         _cleanup_free_ char *key = xstrndup(*l, n);

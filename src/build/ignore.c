@@ -117,8 +117,8 @@ static int pattern_compile(struct ignore_pattern *pt) {
             t = (struct token){.kind = TOKEN_CLASS, .s = p + 1, .n = (uint32_t)(behind - p - 1)};
             p = behind;
         } else {
-            if (*p == '\\' && ++p >= end)
-                return -EINVAL;
+            if (*p == '\\' && p + 1 < end) /* one at the very end stands for itself */
+                p++;
             t.c = rune(&p, end);
         }
         token_add(pt, &cap, t);

@@ -86,6 +86,7 @@ static int take(struct cli_ctx *c, const struct spec *s, const volatile int *can
         struct pull_options o = c->pulls;
         o.policy = PULL_ALWAYS;
         o.arch = "unknown";
+        o.standin = NULL;
         o.cancel = cancel;
         r = image_get(c->store, c->lease, s->ref, &o, &img, e);
         if (r < 0) { /* an image that carries its cache is of this machine's kind */

@@ -322,3 +322,34 @@ def test_cache_inside_the_image(build, place, sl):
     assert "io.slipway.cache" in build.save("t/inline").config["config"]["Labels"]
     build(f"FROM t/inline\nRUN true\n", None, "-t", "t/child")
     assert not (build.save("t/child").config["config"].get("Labels") or {}).get("io.slipway.cache")
+
+
+def test_index_of_platforms_in_a_registry(build, place, sl):
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        addr = "127.0.0.1:%d" % s.getsockname()[1]
+    store = place / "registry"
+    store.mkdir()
+    os.chown(store, sl.uid, sl.gid)
+    server = sl.popen("registry", "serve", "--addr", addr, env=dict(build.env, SLIPWAY_STATE=str(store)), stdout=subprocess.DEVNULL,
+                      stderr=subprocess.DEVNULL)
+    try:
+        deadline, up = time.time() + 20, False
+        while not up and time.time() < deadline:
+            with socket.socket() as s:
+                up = s.connect_ex(("127.0.0.1", int(addr.split(":")[1]))) == 0
+        df = "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /f\n"
+        build(df, {"f": "x"}, "-t", f"{addr}/t/multi:1", "--platform", "linux/amd64,linux/arm64", "--push")
+        import urllib.request
+        rq = urllib.request.Request(f"http://{addr}/v2/t/multi/manifests/1", headers={"Accept": "application/vnd.oci.image.index.v1+json"})
+        index = json.load(urllib.request.urlopen(rq))
+        assert [m["platform"]["architecture"] for m in index["manifests"]] == ["amd64", "arm64"]
+        for m in index["manifests"]:
+            rq = urllib.request.Request(f"http://{addr}/v2/t/multi/manifests/{m['digest']}", headers={"Accept": m["mediaType"]})
+            manifest = json.load(urllib.request.urlopen(rq))
+            config = json.load(urllib.request.urlopen(f"http://{addr}/v2/t/multi/blobs/{manifest['config']['digest']}"))
+            assert config["config"]["Labels"]["arch"] == config["architecture"] == m["platform"]["architecture"]
+    finally:
+        server.terminate()
+        server.wait()
