@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 
+import conftest
 import pytest
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.20.2"
@@ -14,7 +15,7 @@ SUITE, SUITE_VERSION = "github.com/opencontainers/distribution-spec/conformance"
 SUITE_SUM = f"""{SUITE} {SUITE_VERSION} h1:hR3QfebIYiUVKERH00V10eKn2s6mOiE4FvX9ZpEkjp0=
 {SUITE} {SUITE_VERSION}/go.mod h1:DOO4RzIigGVoAksLURsDbKHpJ8zX5eEQfsmkqY39yyE=
 """
-CACHE = pathlib.Path(os.environ.get("SLIPWAY_TEST_TOOLS") or pathlib.Path.home() / ".cache/slipway-tests/go")
+CACHE = conftest.CACHE / "go"
 
 
 def _go(*args, cwd, **env):
