@@ -13,7 +13,8 @@ import pytest
 
 from conftest import CACHE, TOP
 
-MIRROR = pathlib.Path(os.environ.get("SLIPWAY_ACTIONS_MIRROR", TOP.parents[1] / "shared/actions"))
+PLACES = [os.environ.get("SLIPWAY_TEST_ACTIONS") or TOP.parent / "shared/actions", TOP.parents[1] / "shared/actions"]
+MIRROR = next((p for p in map(pathlib.Path, PLACES) if p.exists()), pathlib.Path(PLACES[0]))  # of published actions
 
 
 def events(r):
