@@ -124,11 +124,12 @@ static int open_in(int dir, const char *path, int flags) {
     return (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
 }
 
-/* A folder of the image to mount on. An image need not have it. */
+/* A folder of the image to mount on. An image need not have it. It is no link: what a job replaces later
+ * must not be what the init finds under the name. */
 static int point(const struct child *c, const char *name) {
-    int fd = open_in(c->root, name, O_DIRECTORY);
+    int fd = open_in(c->root, name, O_DIRECTORY | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT && mkdirat(c->root, name, 0755) == 0)
-        fd = open_in(c->root, name, O_DIRECTORY);
+        fd = open_in(c->root, name, O_DIRECTORY | O_NOFOLLOW);
     if (fd < 0)
         fail(c, "the image's folder", name);
     return fd;

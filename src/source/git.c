@@ -317,6 +317,38 @@ int git_resolve(const char *dir, const char *rev, char sha[41], struct err *e) {
     return 0;
 }
 
+/* Keys that only say how a repository is laid out or where it came from. */
+static bool key_harmless(struct sv key) {
+    static const char *const whole[] = {"core.repositoryformatversion", "core.filemode", "core.bare", "core.ignorecase", "core.symlinks",
+                                        "core.precomposeunicode", "core.logallrefupdates", "core.sharedrepository", "core.compression",
+                                        "extensions.objectformat"};
+    static const char *const sections[] = {"gc.", "pack.", "repack.", "receive.", "transfer.", "fetch.", "user.", "branch.", "maintenance.", "gitweb."};
+    static const char *const of_remotes[] = {".url", ".fetch", ".mirror", ".tagopt", ".prune", ".pushurl"};
+    for (size_t i = 0; i < ELEMENTS(whole); i++)
+        if (sv_eqs(key, whole[i]))
+            return true;
+    for (size_t i = 0; i < ELEMENTS(sections); i++)
+        if (sv_starts(key, sections[i]))
+            return true;
+    for (size_t i = 0; sv_starts(key, "remote.") && i < ELEMENTS(of_remotes); i++)
+        if (sv_ends(key, of_remotes[i]))
+            return true;
+    return false;
+}
+
+int git_config_harmless(const char *dir, struct err *e) {
+    _cleanup_buf_ struct buf out = BUF_MAX(1u << 20);
+    const char *const args[] = {"config", "--local", "--no-includes", "--list", "--name-only", "-z", NULL};
+    int r = run_git(dir, args, &out, NULL, e);
+    if (r != 0)
+        return r < 0 ? r : err_set(e, ERR_NOTFOUND, -ENOENT, "%s is not a git repository", dir);
+    struct sv rest = buf_sv(&out), key;
+    while (sv_split(&rest, 0, &key))
+        if (key.n && !key_harmless(key))
+            return err_set(e, ERR_CONFIG, -EPERM, "%s: its configuration sets " SV_FMT ", which could run a program", dir, SV_ARG(key));
+    return 0;
+}
+
 int git_show(const char *dir, const char *rev, const char *path, struct buf *out, struct err *e) {
     if (!rev_ok(rev))
         return err_set(e, ERR_USER, -EINVAL, "\"%s\" is not a revision", rev ? rev : "");
@@ -462,6 +494,14 @@ int git_submodule_update(const char *dir, const char *url, bool recursive, int d
     if (mirror && server) {
         strv_extend(&args, (const char *const[]){"-c", "protocol.file.allow=always", "-c", NULL});
         strv_addf(&args, "url.file://%s/.insteadOf=%s/", mirror, server);
+        /* What is rewritten once is not rewritten again: any other name of a place on this machine becomes one
+         * that leads nowhere. */
+        static const char *const remote[] = {"https://", "http://", "ssh://", "git://", "git@"};
+        for (size_t i = 0; i < ELEMENTS(remote); i++) {
+            strv_add(&args, "-c");
+            strv_addf(&args, "url.%s.insteadOf=%s", remote[i], remote[i]);
+        }
+        strv_extend(&args, (const char *const[]){"-c", "url.no-files-of-this-machine://.insteadOf=", NULL});
     }
     strv_extend(&args, (const char *const[]){"submodule", "update", "--quiet", "--init", "--force", NULL});
     if (depth > 0)

@@ -27,6 +27,10 @@ bool git_url_parse(const char *url, char **ret_host, char **ret_owner, char **re
 /* rev -> commit sha. */
 int git_resolve(const char *dir, const char *rev, char sha[41], struct err *e);
 int git_show(const char *dir, const char *rev, const char *path, struct buf *out, struct err *e); /* -ENOENT */
+/* git obeys the configuration of the repository that it works in, up to running programs (filters, a promisor's
+ * uploadpack): one that somebody else may have written is asked this first. -EPERM: it sets more than how the
+ * repository is laid out and where it came from. */
+int git_config_harmless(const char *dir, struct err *e);
 int git_ls_tree(const char *dir, const char *rev, const char *path, struct strv *ret, struct err *e);
 /* Paths of the submodules that the index has, of this level only. */
 int git_submodules(const char *dir, struct strv *ret, struct err *e);

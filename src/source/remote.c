@@ -151,6 +151,10 @@ static int find(const struct remote_conf *c, const char *repo, const char *ref, 
     }
     bool url = c->mirror && strstr(c->mirror, "://");
     if (c->mirror && *c->mirror && !url && (ret->dir = mirror_dir(c->mirror, repo))) {
+        /* The folder may be one that the repository brings along; git obeys what it finds there. */
+        int r = git_config_harmless(ret->dir, e);
+        if (r < 0)
+            return err_wrap(e, r, "the mirror's %s", repo);
         if (resolve(ret->dir, ref, sha, &ret->ref) == 0) {
             ret->sha = xstrdup(sha);
             return 0;

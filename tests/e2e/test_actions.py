@@ -527,6 +527,30 @@ def test_checkout_sparse_submodules_and_lfs(root, tmp_path, runner):
     assert outcome(r, "lfs") == "failure" and "deep/p.bin is a pointer still: git lfs pull" in r.stdout
 
 
+def test_hostile_mirror_of_the_repository(sl, place, runner):
+    """The mirror that a repository brings along: its git configuration runs nothing on the host, and a submodule
+    names no other folder of it."""
+    out = place.parent / "out"
+    out.mkdir()
+    os.chown(out, sl.uid, sl.gid)
+    hook, private = out / "ran", sl.repo(out / "private", {"key": "of the host\n"}, remote=None)
+    sl.sh("mkdir -p m/acme m/w", cwd=place)
+    sl.repo(place / "m/w/evil", {".gitattributes": "* filter=x\n", "action.yml": "runs: {using: composite, steps: []}\n"}, remote=None)
+    sl.sh(f"git clone -q --bare m/w/evil m/acme/evil.git; git -C m/acme/evil.git config filter.x.smudge 'touch {hook}; cat'", cwd=place)
+    jobs = "  evil: {runs-on: ubuntu-latest, steps: [{uses: acme/evil@main}]}\n"
+    for i, url in enumerate([f"file://{private}", str(private), "linked"]):
+        work = sl.repo(place / f"m/w/s{i}", {"a": "1\n"}, remote=None)
+        sl.sh(f"ln -s {private} linked; git -c protocol.file.allow=always submodule add -q {private} sub; "
+              f"git config -f .gitmodules submodule.sub.url {url}; git add -A; git commit -qm sub; git tag v1; git clone -q --bare . {place}/m/acme/s{i}.git", cwd=work)
+        jobs += (f"  s{i}: {{runs-on: ubuntu-latest, steps: [{{uses: actions/checkout@v4, with: {{repository: acme/s{i}, ref: v1, submodules: true}}}}, "
+                 f"{{run: cat sub/key}}]}}\n")
+    sl.sh("rm -rf m/w", cwd=place)
+    r = run(sl, place, "on: push\njobs:\n" + jobs, check=1, files={".slipway.yml": "actions: {mirror: m}\n"})
+    assert not hook.exists() and "filter.x.smudge" in r.stdout
+    assert [outcome(r, j) for j in ("evil", "s0", "s1", "s2")] == ["failure"] * 4, r.stdout[-3000:]
+    assert "of the host" not in outputs(r)
+
+
 LOCKED = '{"name":"p","version":"1.0.0","lockfileVersion":3,"requires":true,"packages":{"":{"name":"p","version":"1.0.0"}}}'
 
 

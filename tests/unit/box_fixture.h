@@ -68,7 +68,7 @@ static bool make_layer(void) {
         "umount",   "stat",   "touch", "mkdir",   "rm",   "hostname", "env",   "tty",
         "head",     "wc",     "kill",  "unshare", "seq",  "grep",     "chmod", "chown",
         "mknod",    "setsid", "dd",    "yes",     "true", "ping",     "nc",    "ip",
-        "nslookup", "wget",   "stty",  "trap",    "ln",   "tr"};
+        "nslookup", "wget",   "stty",  "trap",    "ln",   "tr",     "dmesg"};
     struct err e = {0};
     struct keeper *k;
     int dir = -1;

@@ -63,6 +63,8 @@ TEST(isolation) {
           0);
     CHECK(box_run(b, NULL, "echo 1 >/proc/sys/kernel/panic", out, sizeof out) != 0);
     CHECK(box_run(b, NULL, "echo b >/proc/sysrq-trigger", out, sizeof out) != 0);
+    CHECK(box_run(b, NULL, "dmesg -s 64", out, sizeof out) != 0); /* the host's log */
+    CHECK(strstr(out, "not permitted"));
     CHECK_INT(box_run(b, "runner",
                       "touch /etc/x 2>/dev/null && echo bad; "
                       "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status",

@@ -112,3 +112,32 @@ TEST(reads_worktree_refs_and_changes) {
     buf_done(&b);
     end();
 }
+
+/* What a repository's own configuration may say before git is let work in it. */
+TEST(harmless_configuration) {
+    static const char *const bad[] = {"filter.x.smudge 'touch x'", "include.path /tmp/x", "includeIf.gitdir:/.path /tmp/x", "core.sshCommand x",
+                                      "remote.o.uploadpack x", "remote.o.promisor true", "extensions.worktreeConfig true", "core.worktree /tmp",
+                                      "diff.external x", "credential.helper x"};
+    struct err e = {0};
+    begin();
+    sh("git init -q --bare r.git; git init -q n.git; git -C r.git config remote.origin.url https://x/y; git -C r.git config gc.auto 0");
+    char *bare = xasprintf("%s/r.git", dir), *nested = xasprintf("%s/n.git", dir);
+    CHECK_INT(git_config_harmless(bare, &e), 0);
+    CHECK_INT(git_config_harmless(nested, &e), 0);
+    CHECK_INT(git_config_harmless("/proc", &e), -ENOENT);
+    for (size_t i = 0; i < ELEMENTS(bad); i++) {
+        char *set = xasprintf("git -C r.git config %s", bad[i]), *unset = xasprintf("git config -f r.git/config --unset %.*s", (int)strcspn(bad[i], " "), bad[i]);
+        sh(set);
+        CHECK_INT(git_config_harmless(bare, &e), -EPERM);
+        sh(unset);
+        CHECK_INT(git_config_harmless(bare, &e), 0);
+        free(set);
+        free(unset);
+    }
+    /* the one that git takes, not the one beside it */
+    sh("cp r.git/config n.git/config; git -C n.git config filter.x.smudge true");
+    CHECK_INT(git_config_harmless(nested, &e), -EPERM);
+    free(bare);
+    free(nested);
+    end();
+}
