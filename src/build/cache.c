@@ -148,7 +148,7 @@ struct cache_last {
     struct store *s;
     pthread_mutex_t lock;
     char key[DIGEST_LEN + 1];
-    bool loaded, changed;
+    bool loaded;
     struct arena arena;
     struct json *before;
     struct map now; /* place -> struct noted */
@@ -204,8 +204,8 @@ void cache_note(struct cache_last *l, const char *place, const struct cache_key 
 
 void cache_last_save(struct cache_last *l) {
     pthread_mutex_lock(&l->lock);
-    if (l->changed) {
-        _cleanup_buf_ struct buf b = BUF_LARGE;
+    if (l->now.live) {
+        _cleanup_buf_ struct buf b = BUF_LARGE, was = BUF_LARGE;
         struct json_w w;
         jw_init(&w, &b, 0);
         jw_obj(&w);
@@ -218,7 +218,8 @@ void cache_last_save(struct cache_last *l) {
             jw_end_arr(&w);
         }
         jw_end_obj(&w);
-        if (buf_ok(&b))
+        /* Also after a build that was cached as a whole: the next one is compared with it. */
+        if (buf_ok(&b) && !(rec_get(l->s, "build-last", l->key, &was) > 0 && sv_eq(buf_sv(&was), buf_sv(&b))))
             (void)rec_put(l->s, "build-last", l->key, buf_sv(&b), NULL);
     }
     pthread_mutex_unlock(&l->lock);
@@ -316,7 +317,6 @@ static void why(struct cache_last *l, const struct json *old, const struct cache
 
 void cache_why(struct cache_last *l, const char *place, const struct cache_key *k, char *ret, size_t size) {
     pthread_mutex_lock(&l->lock);
-    l->changed = true;
     const struct json *old = before_of(l, place);
     if (!old)
         snprintf(ret, size, "first build of this step");

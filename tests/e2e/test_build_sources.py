@@ -281,6 +281,10 @@ def test_result_for_another_platform(build, place):
 def test_explain_only_runs_nothing(build):
     df = f"FROM {BASE}\nCOPY a /a\nRUN cat /a && date +%N > /n\nRUN true && true\n"
     build(df, {"a": "1\n", "b": "1"})
+    # The same under another name: cached as a whole, and still what the next ones are compared with.
+    build(df, {"a": "1\n", "b": "1", "other.Dockerfile": df}, "-f", build.ctx / "other.Dockerfile")
+    r = build(df, {"a": "2\n", "b": "1", "other.Dockerfile": df}, "-f", build.ctx / "other.Dockerfile", "--explain-only", "--progress=plain")
+    assert "WOULD RUN: a changed" in r.stderr
     r = build(df, {"a": "1\n", "b": "2"}, "--explain-only", "--progress=plain")
     assert "WOULD RUN" not in r.stderr and r.stderr.count("CACHED") == 3
     for _ in range(2):  # nothing is recorded
