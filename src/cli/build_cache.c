@@ -85,14 +85,11 @@ static int take(struct cli_ctx *c, const struct spec *s, const volatile int *can
     if (streq(s->type, "registry") && s->ref) {
         struct pull_options o = c->pulls;
         o.policy = PULL_ALWAYS;
-        o.arch = "unknown";
+        o.hasty = o.any_platform = true; /* a cache alone is for none */
+        o.label = CACHE_LABEL;
         o.standin = NULL;
         o.cancel = cancel;
         r = image_get(c->store, c->lease, s->ref, &o, &img, e);
-        if (r < 0) { /* an image that carries its cache is of this machine's kind */
-            o.arch = c->pulls.arch;
-            r = image_get(c->store, c->lease, s->ref, &o, &img, e);
-        }
     } else if (streq(s->type, "local") && s->dir) {
         r = load_folder(c, s->dir, &names, e);
         if (r >= 0 && !names.n)

@@ -91,6 +91,9 @@ struct pull_options {
     const char *username, *password; /* of the workflow, or NULL */
     const struct image_progress *progress;
     const volatile int *cancel;
+    bool hasty;        /* who does not answer the first request at once is given up: for what one can do without */
+    bool any_platform; /* an image is taken whatever its configuration says it is for; of an index still arch's */
+    const char *label; /* an image without this label is not found, and its layers are not fetched; or NULL */
     /* Asked for a name before any registry: images captured in this run. 1 = found (ret set). */
     int (*captured)(void *arg, const struct image_ref *ref, struct image **ret);
     void *captured_arg;

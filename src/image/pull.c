@@ -142,7 +142,11 @@ static int find_config(struct pull *p, struct err *e) {
     memcpy(p->id, p->m.config.digest, sizeof p->id);
     if (p->config.diff_ids.n != p->m.n)
         return err_set(e, ERR_NET, -EBADMSG, "the image is malformed: %zu layers, but %zu diff ids", p->m.n, p->config.diff_ids.n);
+    if (p->o->label && !strv_env_get(&p->config.labels, p->o->label))
+        return err_set(e, ERR_NOTFOUND, -ENOENT, "the image has no label %s", p->o->label);
     const char *os = or_else(p->o->os, "linux"), *arch = or_else(p->o->arch, platform_arch());
+    if (p->o->any_platform)
+        return 0;
     if ((p->config.os && !streq(p->config.os, os)) || (p->config.architecture && !streq(p->config.architecture, arch)))
         return err_set(e, ERR_NOTFOUND, -ENOENT, "the image is for %s/%s, not for %s/%s", or_else(p->config.os, "?"),
                        or_else(p->config.architecture, "?"), os, arch);
@@ -289,7 +293,7 @@ static int from_remote(struct pull *p, const char *mirror, struct err *e) {
     struct source src = {0};
     struct remote_options ro = {.conf = p->o->conf, .registry = p->ref->registry, .path = p->ref->path, .mirror = mirror,
                                 .username = mirror ? NULL : p->o->username, .password = mirror ? NULL : p->o->password,
-                                .cancel = p->o->cancel};
+                                .cancel = p->o->cancel, .hasty = p->o->hasty};
     int r = remote_new(&src.remote, &ro, e);
     if (r < 0)
         return r;

@@ -17,6 +17,7 @@ struct remote {
     const struct registry_conf *conf;
     char *registry, *host, *base, *path, *mount_from;
     bool push, insecure_tls;
+    bool hasty; /* changed by the first request only, which no other goes with */
     const volatile int *cancel;
     struct credential cred;
     pthread_mutex_t lock; /* what follows */
@@ -118,6 +119,7 @@ int remote_new(struct remote **ret, const struct remote_options *o, struct err *
     r->conf = o->conf;
     r->push = o->push;
     r->cancel = o->cancel;
+    r->hasty = o->hasty;
     r->registry = xstrdup(o->registry);
     r->path = xstrdup(o->path ? o->path : "");
     r->host = xstrdup(streq(o->registry, "docker.io") ? "registry-1.docker.io" : o->registry);
@@ -268,6 +270,13 @@ static int take_token(struct remote *r, const struct http_resp *resp, struct err
     return 0;
 }
 
+static void set_patience(const struct remote *r, struct http_req *rq) {
+    if (!r->hasty)
+        return;
+    rq->connect_timeout_ms = 5000;
+    rq->stall_timeout_ms = 10000;
+}
+
 /* Asks the token server. Called with the lock held. */
 static int fetch_token(struct remote *r, struct err *e) {
     _cleanup_http_ struct http_resp resp = {0};
@@ -309,6 +318,7 @@ static int fetch_token(struct remote *r, struct err *e) {
         }
     }
     rq.url = buf_str(&url);
+    set_patience(r, &rq);
     int q = http_do(&rq, &resp, e);
     if (form.p)
         explicit_bzero(form.p, form.cap);
@@ -385,6 +395,7 @@ int remote_do(struct remote *r, struct http_req *rq, const char *url, struct htt
     rq->url = full;
     rq->cancel = r->cancel;
     rq->insecure_tls = own && r->insecure_tls;
+    set_patience(r, rq);
     for (unsigned attempt = 0;;) {
         struct http_resp resp = {0};
         char *secret = NULL;
@@ -410,7 +421,7 @@ int remote_do(struct remote *r, struct http_req *rq, const char *url, struct htt
             }
         }
         renew = false;
-        bool retry = sent && !rq->read && attempt + 1 < TRIES && worth_another(q, &resp) && !(q < 0 && rq->write);
+        bool retry = sent && !rq->read && attempt + 1 < TRIES && !r->hasty && worth_another(q, &resp) && !(q < 0 && rq->write);
         if (retry && pause_for(r, pause_length(&resp, attempt++))) {
             http_resp_done(&resp);
             if (e)
@@ -421,6 +432,8 @@ int remote_do(struct remote *r, struct http_req *rq, const char *url, struct htt
             http_resp_done(&resp);
             return q;
         }
+        if (r->hasty && !worth_another(0, &resp))
+            r->hasty = false;
         *ret = resp;
         return 0;
     }

@@ -17,6 +17,7 @@ struct remote_options {
     const char *path;           /* repository */
     const char *mirror;         /* URL of a mirror of it, or NULL */
     bool push;
+    bool hasty; /* until the registry has answered once: one try, 5 s to connect, 10 s without a byte */
     const char *username, *password; /* instead of the configured ones, or NULL */
     const volatile int *cancel;
 };

@@ -1,16 +1,18 @@
 """Where a build takes from besides its context (URLs, git, named contexts, the ssh agent, caches with a beginning), and
 what becomes of its result (archives, folders, several platforms)."""
-import time
 import hashlib
 import http.server
 import io
 import json
 import os
 import pathlib
+import shutil
+import socket
 import subprocess
 import tarfile
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -76,7 +78,6 @@ def repo(tmp_path, web):
 
     bare = tmp_path / "served" / "repo.git"
     subprocess.run(["git", "clone", "-q", "--bare", str(work), str(bare)], check=True)
-    import socket
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         Repo.port = s.getsockname()[1]
@@ -328,32 +329,84 @@ def test_cache_inside_the_image(build, place, sl):
     assert not (build.save("t/child").config["config"].get("Labels") or {}).get("io.slipway.cache")
 
 
-def test_index_of_platforms_in_a_registry(build, place, sl):
-    import socket
+@pytest.fixture
+def registry(build, place, sl):
+    """A registry of slipway's own, with a store of its own; its address."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        addr = "127.0.0.1:%d" % s.getsockname()[1]
+        port = s.getsockname()[1]
     store = place / "registry"
     store.mkdir()
     os.chown(store, sl.uid, sl.gid)
-    server = sl.popen("registry", "serve", "--addr", addr, env=dict(build.env, SLIPWAY_STATE=str(store)), stdout=subprocess.DEVNULL,
-                      stderr=subprocess.DEVNULL)
+    server = sl.popen("registry", "serve", "--addr", f"127.0.0.1:{port}", env=dict(build.env, SLIPWAY_STATE=str(store)),
+                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline, up = time.time() + 20, False
         while not up and time.time() < deadline:
             with socket.socket() as s:
-                up = s.connect_ex(("127.0.0.1", int(addr.split(":")[1]))) == 0
-        df = "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /f\n"
-        build(df, {"f": "x"}, "-t", f"{addr}/t/multi:1", "--platform", "linux/amd64,linux/arm64", "--push")
-        import urllib.request
-        rq = urllib.request.Request(f"http://{addr}/v2/t/multi/manifests/1", headers={"Accept": "application/vnd.oci.image.index.v1+json"})
-        index = json.load(urllib.request.urlopen(rq))
-        assert [m["platform"]["architecture"] for m in index["manifests"]] == ["amd64", "arm64"]
-        for m in index["manifests"]:
-            rq = urllib.request.Request(f"http://{addr}/v2/t/multi/manifests/{m['digest']}", headers={"Accept": m["mediaType"]})
-            manifest = json.load(urllib.request.urlopen(rq))
-            config = json.load(urllib.request.urlopen(f"http://{addr}/v2/t/multi/blobs/{manifest['config']['digest']}"))
-            assert config["config"]["Labels"]["arch"] == config["architecture"] == m["platform"]["architecture"]
+                up = s.connect_ex(("127.0.0.1", port)) == 0
+        yield f"127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait()
+
+
+def test_index_of_platforms_in_a_registry(build, registry):
+    df = "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /f\n"
+    build(df, {"f": "x"}, "-t", f"{registry}/t/multi:1", "--platform", "linux/amd64,linux/arm64", "--push")
+    rq = urllib.request.Request(f"http://{registry}/v2/t/multi/manifests/1", headers={"Accept": "application/vnd.oci.image.index.v1+json"})
+    index = json.load(urllib.request.urlopen(rq))
+    assert [m["platform"]["architecture"] for m in index["manifests"]] == ["amd64", "arm64"]
+    for m in index["manifests"]:
+        rq = urllib.request.Request(f"http://{registry}/v2/t/multi/manifests/{m['digest']}", headers={"Accept": m["mediaType"]})
+        manifest = json.load(urllib.request.urlopen(rq))
+        config = json.load(urllib.request.urlopen(f"http://{registry}/v2/t/multi/blobs/{manifest['config']['digest']}"))
+        assert config["config"]["Labels"]["arch"] == config["architecture"] == m["platform"]["architecture"]
+
+
+def test_cache_in_a_registry(build, place, sl, registry):
+    other = place / "other-store"
+    other.mkdir()
+    os.chown(other, sl.uid, sl.gid)
+    env = {"SLIPWAY_STATE": str(other)}
+    df = (f"FROM {BASE} AS one\nRUN echo {time.time_ns()} > /one && mkdir /d\nFROM {BASE}\nWORKDIR /w\nCOPY a .\n"
+          "COPY --from=one /one /one\nRUN cat a /one > /both\nRUN true\n")
+    build(df, {"a": "a\n"}, "--cache-to", f"type=registry,ref={registry}/t/cache:1", "-t", f"{registry}/t/plain:1", "--push")
+    r = build(df, None, "--cache-from", f"type=registry,ref={registry}/t/cache:1", "--cache-from",
+              f"type=registry,ref={registry}/t/cache:absent", "--cache-from", f"{registry}/t/absent", "--cache-from", f"{registry}/t/plain:1",
+              "--progress=plain", "-t", "t/second", "--cache-to", f"type=registry,ref={registry}/t/cache:2", env=env, keep=True)
+    assert "6 steps taken over" in r.stderr and r.stderr.count("CACHED") == 6, r.stderr
+    assert r.stderr.count("answered 404") == 2 and "no label io.slipway.cache" in r.stderr, r.stderr
+    # what was taken over can be handed on whole, from a store that ran nothing
+    shutil.rmtree(other)
+    other.mkdir()
+    os.chown(other, sl.uid, sl.gid)
+    r = build(df, None, "--cache-from", f"type=registry,ref={registry}/t/cache:2", "--progress=plain", "--output",
+              f"type=docker,dest={place}/image.tar", env=env, keep=True)
+    assert r.stderr.count("CACHED") == 6, r.stderr
+    assert Image(place / "image.tar").read("both").startswith("a\n")
+
+
+def test_cache_of_a_registry_in_trouble(build):
+    """It is asked once, not again and again with pauses; the build goes on."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            self.send_response(200 if self.path == "/v2/" else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        addr = "127.0.0.1:%d" % server.server_address[1]
+        r = build("FROM scratch\nCOPY a /a\n", {"a": "a\n"}, "--cache-from", f"type=registry,ref={addr}/t/cache:1", "-t", "t/trouble")
+    finally:
+        server.shutdown()
+    assert r.stderr.count("slipway: warning: --cache-from") == 1 and "503" in r.stderr
+    assert seen.count("/v2/t/cache/manifests/1") == 1, seen
