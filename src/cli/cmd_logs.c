@@ -6,22 +6,45 @@
 #include "core/arena.h"
 #include "core/fs.h"
 #include "core/loop.h"
+#include "source/git.h"
 
 #include <dirent.h>
 
-static int newest(const char *dir, char ret[32]) {
+/* Was the run of runs/ID one of the repository at `folder`? */
+static bool of_folder(const char *dir, const char *id, const char *folder) {
+    _cleanup_free_ char *path = xasprintf("%s/%s/folder", dir, id);
+    _cleanup_buf_ struct buf b = BUF_SMALL;
+    return fs_read(AT_FDCWD, path, &b, NULL) >= 0 && streq(buf_str(&b), folder);
+}
+
+/* The newest run of the repository at `folder`, or of all (NULL). */
+static int newest(const char *dir, const char *folder, char ret[32]) {
     DIR *d = opendir(dir);
     uint64_t best = 0, v;
     if (!d)
         return -ENOENT;
     for (struct dirent *en; (en = readdir(d));)
-        if (sv_u64(sv_from(en->d_name), UINT64_MAX, &v) == 0 && v > best)
+        if (sv_u64(sv_from(en->d_name), UINT64_MAX, &v) == 0 && v > best && (!folder || of_folder(dir, en->d_name, folder)))
             best = v;
     closedir(d);
     if (!best)
         return -ENOENT;
     snprintf(ret, 32, "%llu", (unsigned long long)best);
     return 0;
+}
+
+/* The run that is meant without a number: of the repository we are in, outside of one of all. */
+static int find_newest(const char *dir, char ret[32], struct err *e) {
+    struct git_info git = {0};
+    bool inside = git_info_read(".", &git, NULL) >= 0 && !git.bare_repo_missing;
+    int r = newest(dir, inside ? git.worktree : NULL, ret);
+    if (r < 0 && inside && newest(dir, NULL, ret) == 0) {
+        err_set(e, ERR_NOTFOUND, r, "no run of %s is kept", git.worktree);
+        err_hint(e, r, "slipway logs --list shows those of other repositories");
+    } else if (r < 0)
+        err_set(e, ERR_NOTFOUND, r, "no run is kept");
+    git_info_done(&git);
+    return r;
 }
 
 static int list(const char *dir) {
@@ -116,7 +139,7 @@ int cmd_logs(int argc, char **argv) {
         {0, "summary", OPT_FLAG, &summary, NULL, "the summaries that steps wrote ($GITHUB_STEP_SUMMARY)"},
         {0, "json", OPT_FLAG, &json, NULL, "events as JSON lines"},
     };
-    struct opts o = {.usage = "logs [RUN]", .about = "Shows an earlier run; without RUN the last one.", .items = items, .n = ELEMENTS(items)};
+    struct opts o = {.usage = "logs [RUN]", .about = "Shows an earlier run; without RUN the last one of this repository (outside of one: of all).", .items = items, .n = ELEMENTS(items)};
     int n, r = opts_begin(&o, argc, argv, &n);
     if (r >= 0)
         return r;
@@ -132,10 +155,8 @@ int cmd_logs(int argc, char **argv) {
     }
     if (n)
         snprintf(id, sizeof id, "%llu", (unsigned long long)v);
-    else if (newest(dir, id) < 0) {
-        err_set(&e, ERR_NOTFOUND, -ENOENT, "no run is kept");
+    else if (find_newest(dir, id, &e) < 0)
         return cli_fail(&e);
-    }
     _cleanup_free_ char *path = xasprintf("%s/%s/events.jsonl", dir, id);
     _cleanup_fclose_ FILE *f = fopen(path, "re");
     if (!f) {

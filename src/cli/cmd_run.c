@@ -280,6 +280,7 @@ static int start_log(struct run_cmd *c, struct err *e) {
     c->log_dir = openat(dirfd, rel, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (c->log_dir < 0)
         return err_errno(e, -errno, "%s", rel);
+    (void)fs_write(c->log_dir, "folder", sv_from(c->dir), 0600, false, NULL); /* whose run: slipway logs */
     r = log_sink_new(&c->log, c->log_dir, c->ctx.conf.log_max, e);
     if (r == 0)
         events_sink(c->events, log_sink_event, c->log);

@@ -5,6 +5,7 @@
 
 #include "cli/term.h"
 #include "core/fs.h"
+#include "core/loop.h"
 #include "core/map.h"
 #include "core/proc.h"
 #include "source/git.h"
@@ -14,6 +15,7 @@
 #include <sys/wait.h>
 
 #define LOOK_US 300000
+#define YOUNG_NS 1000000000ull
 
 static volatile sig_atomic_t stop;
 static void on_signal(int signo) { stop = signo; }
@@ -72,13 +74,19 @@ static pid_t start(int argc, char **argv, const struct strv *changed, int list, 
     return r < 0 ? r : pid;
 }
 
+/* Someone who does not want to wait for a run that is ending already ends it at once. */
 static int end(pid_t pid, bool cancel) {
-    int status;
+    int status, told = stop;
     if (cancel)
         kill(pid, SIGINT);
-    while (waitpid(pid, &status, 0) < 0)
+    while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR)
             return -errno;
+        if (stop && !told) {
+            told = stop;
+            kill(pid, SIGINT);
+        }
+    }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -92,6 +100,7 @@ int watch_loop(const char *dir, int argc, char **argv) {
     sigaction(SIGTERM, &sa, NULL);
     r = list < 0 ? err_errno(&e, -errno, "temporary file") : look(dir, &was, NULL, &e);
     pid_t pid = r < 0 ? r : start(argc, argv, NULL, list, &e);
+    uint64_t since = now_mono();
     while (pid >= 0 && !stop) {
         _cleanup_strv_ struct strv changed = {0};
         int status;
@@ -108,20 +117,29 @@ int watch_loop(const char *dir, int argc, char **argv) {
             continue;
         for (struct strv more = {0};; strv_done(&more)) { /* until it is quiet */
             usleep(LOOK_US);
-            if (look(dir, &was, &more, &e) < 0 || !more.n)
+            if (stop || look(dir, &was, &more, &e) < 0 || !more.n)
                 break;
             strv_extend(&changed, (const char *const *)more.v);
         }
+        if (stop)
+            break;
         if (pid > 0)
             end(pid, true);
+        pid = 0;
+        if (stop)
+            break;
         printf("changed: %s%s\n", changed.v[0], changed.n > 1 ? " and more" : "");
         fflush(stdout);
         pid = start(argc, argv, &changed, list, &e);
+        since = now_mono();
     }
-    if (pid > 0) /* a Ctrl-C reached the run too: a second one would be "at once" */
-        code = end(pid, stop != SIGINT || !isatty(0));
+    /* A Ctrl-C reached the run too, and a second one would be "at once"; but a run that has just
+     * begun may have come after it. */
+    if (pid > 0)
+        code = end(pid, stop != SIGINT || !isatty(0) || now_mono() - since < YOUNG_NS);
     map_done(&was);
     if (tmp)
         fclose(tmp);
-    return e.kind != ERR_NONE ? cli_fail(&e) : stop ? 130 : code;
+    /* A signal to the whole group also ends the git that is looking: no failure of ours. */
+    return stop ? 128 + SIGINT : e.kind != ERR_NONE ? cli_fail(&e) : code;
 }

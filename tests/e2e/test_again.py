@@ -51,6 +51,44 @@ def test_failed_without_a_run(root, tmp_path):
     assert "no earlier run" in r.stderr
 
 
+def test_logs_are_of_the_repository(root, tmp_path, runner):
+    flow = "on: push\njobs: {one: {runs-on: ubuntu-latest, steps: [{run: echo of-%s}]}}\n"
+    env = {"SLIPWAY_STATE": str(tmp_path / "state")}
+    dirs = {n: root.repo(tmp_path / n, {".github/workflows/w.yml": flow % n, "sub/f": ""}) for n in ("a", "b", "c")}
+    assert "no run is kept" in root("logs", cwd=dirs["a"], env=env).stderr
+    for n in ("a", "b"):
+        root("run", "-P", "ubuntu-latest=host", cwd=dirs[n], env=env, check=0)
+    for where, word in ((dirs["a"], "of-a"), (dirs["b"], "of-b"), (dirs["a"] / "sub", "of-a"), (tmp_path, "of-b")):
+        assert [w for w in ("of-a", "of-b") if w in root("logs", cwd=where, env=env, check=0).stdout] == [word], where
+    r = root("logs", cwd=dirs["c"], env=env)
+    assert r.returncode and f"no run of {dirs['c']} is kept" in r.stderr and "--list" in r.stderr, r.stderr
+
+
+def test_watch_interrupted_while_git_looks(root, tmp_path):
+    """A Ctrl-C ends the git that lists the files too: that is the end, not a failure. A git that
+    stays where it is asked for the files makes the moment certain."""
+    d = root.repo(tmp_path / "r", {".github/workflows/w.yml": "on: push\njobs: {one: {runs-on: ubuntu-latest, steps: [{run: 'true'}]}}\n"})
+    (tmp_path / "bin").mkdir()
+    git = tmp_path / "bin/git"
+    git.write_text(f"""#!/bin/sh
+case " $* " in *" ls-files "*) test ! -e {tmp_path}/hold || {{ : > {tmp_path}/held; exec sleep 50; }};; esac
+PATH=${{PATH#*:}} exec git "$@"
+""")
+    git.chmod(0o755)
+    p = root.popen("run", "--watch", "-P", "ubuntu-latest=host", cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                   start_new_session=True, env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+    for line in p.stdout:
+        if line.startswith("watching"):
+            break
+    (tmp_path / "hold").write_text("")
+    end = time.time() + 60
+    while not (tmp_path / "held").exists():
+        assert time.time() < end and p.poll() is None
+        time.sleep(0.02)
+    os.killpg(p.pid, signal.SIGINT)
+    assert p.wait(30) == 130, p.stdout.read()
+
+
 def test_watch(root, tmp_path, runner):
     one = "on: {push: {paths: ['src/**']}}\njobs: {one: {runs-on: ubuntu-latest, steps: [{uses: actions/checkout@v4}, {run: 'cat src/a; test ! -e src/slow || sleep 60'}]}}\n"
     two = "on: {push: {paths: ['docs/**']}}\njobs: {two: {runs-on: ubuntu-latest, steps: [{uses: actions/checkout@v4}, {run: cat docs/b}]}}\n"
