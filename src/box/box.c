@@ -19,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -190,8 +191,8 @@ static int hello_send(struct box *b, const struct box_spec *spec, struct err *e)
 /* Waits for both: the init's answer (hello -1: not), and the supervisor's word of its process id.
  */
 static int started_wait(struct box *b, int hello, struct err *e) {
-    bool answered = hello < 0;
-    while (!answered || !b->init_pid) {
+    bool answered = hello < 0, died = false; /* then the supervisor says why */
+    while (!answered || !b->init_pid || died) {
         struct pollfd p[2] = {{.fd = b->sup, .events = POLLIN},
                               {.fd = answered ? -1 : hello, .events = POLLIN}};
         struct box_rep m;
@@ -202,8 +203,8 @@ static int started_wait(struct box *b, int hello, struct err *e) {
             return err_set(e, ERR_INTERNAL, -ETIMEDOUT, "box %s does not start", b->name);
         if (p[0].revents) {
             int r = reply_recv(b->sup, &m, NULL, 0);
-            if (r < 0)
-                return err_set(e, ERR_INTERNAL, -EPIPE, "the supervisor of box %s died", b->name);
+            if (r < 0 || (died && m.kind == BOX_DONE))
+                return err_set(e, ERR_INTERNAL, -EPIPE, "the %s of box %s died", died ? "init" : "supervisor", b->name);
             if (m.kind == BOX_FAILED)
                 return err_set(e, ERR_ENV, m.errnum ? -m.errnum : -EIO, "box %s: %s: %s", b->name,
                                m.text, strerror(m.errnum));
@@ -212,8 +213,8 @@ static int started_wait(struct box *b, int hello, struct err *e) {
         }
         if (p[1].revents) {
             int r = reply_recv(hello, &m, NULL, 0);
-            if (r == -EPIPE && !b->init_pid) { /* the supervisor says why */
-                answered = true;
+            if (r == -EPIPE) {
+                answered = died = true;
                 continue;
             }
             if (r < 0 || m.value < 0)
@@ -306,6 +307,13 @@ static int limits(struct box *b, const struct box_spec *spec, struct err *e) {
     return r < 0 ? err_errno(e, r, "make a cgroup for box %s", b->name) : 0;
 }
 
+/* The keyboards and screens of people: a box of an ordinary user has that user's own id among its own, and
+ * would read what is typed on the host. Serial lines are none. */
+static bool is_terminal(const struct stat *st) {
+    unsigned n = major(st->st_rdev);
+    return S_ISCHR(st->st_mode) && ((n >= 136 && n <= 143) || n == 5 || n == 7 || (n == 4 && minor(st->st_rdev) < 64));
+}
+
 /* They are bound by path from the host, so a path that is not a device's would be a way to the
  * host's files. */
 static int devices_check(const struct box_spec *spec, struct err *e) {
@@ -318,6 +326,8 @@ static int devices_check(const struct box_spec *spec, struct err *e) {
             return err_set(e, ERR_USER, -errno, "device %s: %s", p, strerror(errno));
         if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
             return err_set(e, ERR_USER, -EINVAL, "%s is not a device", p);
+        if (is_terminal(&st))
+            return err_set(e, ERR_USER, -EPERM, "%s is a terminal of this host, which no box gets", p);
     }
     return 0;
 }

@@ -458,6 +458,15 @@ def test_hostile_paths_stay_inside(build, place):
     assert img.text("etc/motd", "a\n")
 
 
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_what_is_mounted_on_is_no_link(build, name):
+    """An image's own /proc and the like lead nowhere else, where a step could put something in their place."""
+    r = build("FROM scratch\nCOPY d/ /\nRUN true\n", {f"d/{name}": ("../../../../../../../tmp",)}, check=3)
+    assert f"the image's folder {name}: Not a directory" in r.stderr
+    r = build("FROM scratch\nCOPY d/ /\nRUN true\n", {f"d/{name}": "a file\n"}, check=3)
+    assert f"the image's folder {name}: Not a directory" in r.stderr
+
+
 def test_archives_take_the_place_of_what_is_there(build):
     def tar(name, kind):
         b = io.BytesIO()

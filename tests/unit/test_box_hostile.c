@@ -28,6 +28,23 @@ TEST(devices) {
     }
 }
 
+/* What is typed on the host is nothing for a box, which may have the user's own id in it. */
+TEST(no_terminals_of_the_host) {
+    if (!box_ready())
+        return;
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    CHECK(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    struct box_device d[] = {{ptsname(master)}, {"/dev/tty"}, {"/dev/ptmx"}};
+    for (size_t i = 0; i < ELEMENTS(d); i++) {
+        struct err e = {0};
+        struct box_spec spec = {.devices = &d[i], .n_devices = 1};
+        struct box *b = make(&spec, &e);
+        CHECK(!b && e.kind == ERR_USER);
+        box_destroy(b);
+    }
+    close(master);
+}
+
 /* An image's /etc/resolv.conf and the like are often links to what is not there yet. */
 TEST(targets_behind_links) {
     char out[4096];
