@@ -188,10 +188,12 @@ static int hello_send(struct box *b, const struct box_spec *spec, struct err *e)
     return sock < 0 ? err_errno(e, sock, "speak to the box") : sock;
 }
 
-/* Waits for both: the init's answer (hello -1: not), and the supervisor's word of its process id.
- */
+static bool gone(int r) { return r == -EPIPE || r == -ECONNRESET; }
+
+/* Waits for both: the init's answer (hello -1: not; -EPIPE: it is dead), and the supervisor's word of
+ * its process id. */
 static int started_wait(struct box *b, int hello, struct err *e) {
-    bool answered = hello < 0, died = false; /* then the supervisor says why */
+    bool answered = hello < 0, died = gone(hello); /* then the supervisor says why */
     while (!answered || !b->init_pid || died) {
         struct pollfd p[2] = {{.fd = b->sup, .events = POLLIN},
                               {.fd = answered ? -1 : hello, .events = POLLIN}};
@@ -213,7 +215,7 @@ static int started_wait(struct box *b, int hello, struct err *e) {
         }
         if (p[1].revents) {
             int r = reply_recv(hello, &m, NULL, 0);
-            if (r == -EPIPE) {
+            if (gone(r)) {
                 answered = died = true;
                 continue;
             }
@@ -358,7 +360,7 @@ static int build(struct box *b, const struct box_spec *spec, struct err *e) {
         return r;
     hello = hello_send(b, spec, e);
     if (hello < 0)
-        return hello;
+        return gone(hello) ? started_wait(b, hello, e) : hello;
     /* While the runtime starts: mounts are made, and asked for ahead. */
     struct err first = {0};
     b->starting = true;
