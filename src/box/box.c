@@ -471,6 +471,28 @@ void box_destroy(struct box *b) {
     free(b);
 }
 
+int box_upper(struct box *b, struct strv *stubs, struct err *e) {
+    _cleanup_free_ char *at = xasprintf("%s/root/fs", b->dirname);
+    if (b->snap_upper)
+        return err_set(e, ERR_INTERNAL, -EINVAL, "the upper layer is a snapshot of its own");
+    int fd = openat(b->scratch, at, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, -errno, "open what %s wrote", b->name);
+    pthread_mutex_lock(&b->lock);
+    for (size_t i = 0; stubs && i < b->n_stubs; i++) {
+        _cleanup_free_ char *path = xstrdup(b->stubs[i].target);
+        for (int made = b->stubs[i].made; made > 0; made--) {
+            strv_add(stubs, *path == '/' ? path + 1 : path);
+            char *slash = strrchr(path, '/');
+            if (!slash)
+                break;
+            *slash = 0;
+        }
+    }
+    pthread_mutex_unlock(&b->lock);
+    return fd;
+}
+
 pid_t box_supervisor_pid(const struct box *b) {
     return b->sup_pid;
 }

@@ -128,6 +128,10 @@ int box_probe(struct box *b, const char *const *paths, size_t n, char *ret, stru
 /* A tar stream of path out of / into the box, by a helper inside (docker cp). */
 int box_get_tar(struct box *b, const char *path, int out_fd, struct err *e);
 int box_put_tar(struct box *b, const char *path, int in_fd, struct err *e);
+/* The folder that holds what was written to the root since it was made (an overlay's upper layer), as
+ * an O_PATH descriptor; stubs gets the paths in it (relative) that are mount points made by us.
+ * -ENOTSUP where it lies in memory. */
+int box_upper(struct box *b, struct strv *stubs, struct err *e);
 /* open_tree of a path as the box sees it, for mounting into another box. */
 int box_open_tree(struct box *b, const char *path, struct err *e);
 int box_mount(struct box *b, const struct box_mount *m, struct err *e);

@@ -25,7 +25,7 @@ static void arc_free(struct arc *x) {
     free(x);
 }
 
-static int scratch_file(struct engine *g, struct err *e) {
+int engine_scratch(struct engine *g, struct err *e) {
     char name[32] = "arc-";
     int dir = lease_scratch(g->o.lease, e);
     if (dir < 0)
@@ -113,7 +113,7 @@ static char *dotted(const char *path) {
 static int rename_top(struct arc *x) {
     _cleanup_close_ int from = x->fd;
     char block[16 << 10];
-    x->fd = scratch_file(x->g, &x->e);
+    x->fd = engine_scratch(x->g, &x->e);
     if (x->fd < 0)
         return x->fd;
     if (lseek(from, 0, SEEK_SET) < 0)
@@ -147,7 +147,7 @@ static int rename_top(struct arc *x) {
 static void get_work(void *arg) {
     struct arc *x = arg;
     struct stat st;
-    x->fd = x->r = scratch_file(x->g, &x->e);
+    x->fd = x->r = engine_scratch(x->g, &x->e);
     if (x->r >= 0)
         x->r = box_get_tar(x->box, x->path, x->fd, &x->e);
     if (x->r >= 0 && x->dot)
@@ -246,7 +246,7 @@ void ctr_archive(struct engine *g, struct httpd_req *rq, struct ctr *c) {
         engine_job(g, get_work, get_done, x);
         return;
     }
-    x->fd = scratch_file(g, &e);
+    x->fd = engine_scratch(g, &e);
     if (x->fd < 0) {
         x->rq = NULL;
         reply_errp(rq, &e);

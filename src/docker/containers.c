@@ -149,6 +149,7 @@ void ctr_exited(struct ctr *c) {
     if (c->proc)
         box_proc_free(TAKE(c->proc));
     c->state = CTR_EXITED;
+    c->frozen = false;
     c->finished = now_real();
     c->pid = 0;
     for (size_t i = 0; i < c->n_ports; i++)
@@ -288,6 +289,10 @@ void ctr_kill_now(struct ctr *c, int signo) {
     if (!c->proc || c->proc_ended)
         return;
     (void)box_proc_signal(c->proc, signo, signo == SIGKILL);
+    if (c->frozen) { /* so that it can end by it */
+        (void)box_kill_all(c->box, SIGCONT);
+        c->frozen = false;
+    }
 }
 
 /* --- removing ------------------------------------------------------------------------------- */
@@ -718,7 +723,10 @@ static void handle_prune(struct engine *g, struct httpd_req *rq) {
 
 /* --- list and the rest ---------------------------------------------------------------------- */
 
-static bool fit_status(const char *v, void *arg) { return streq(v, ctr_state_name(((struct ctr *)arg)->state)); }
+static bool fit_status(const char *v, void *arg) {
+    const struct ctr *c = arg;
+    return streq(v, c->frozen ? "paused" : ctr_state_name(c->state));
+}
 static bool fit_name(const char *v, void *arg) { return strstr(((struct ctr *)arg)->name, *v == '/' ? v + 1 : v) != NULL; }
 static bool fit_id(const char *v, void *arg) { return startswith(((struct ctr *)arg)->id, v) != NULL; }
 static bool fit_health(const char *v, void *arg) { return streq(v, health_name(arg)); }
@@ -834,6 +842,18 @@ static void handle_one(struct engine *g, struct httpd_req *rq, struct ctr *c, co
         handle_rename(g, rq, c);
     else if (streq(verb, "exec") && post)
         exec_create(g, rq, c);
+    else if (streq(verb, "top") && get)
+        ctr_top(g, rq, c);
+    else if (streq(verb, "changes") && get)
+        ctr_changes(g, rq, c);
+    else if (streq(verb, "export") && get)
+        ctr_export(g, rq, c);
+    else if (streq(verb, "stats") && get)
+        ctr_stats(g, rq, c);
+    else if ((streq(verb, "pause") || streq(verb, "unpause")) && post)
+        ctr_pause(g, rq, c, *verb == 'p');
+    else if (streq(verb, "update") && post)
+        ctr_update(g, rq, c);
     else if (streq(verb, "archive"))
         ctr_archive(g, rq, c);
     else

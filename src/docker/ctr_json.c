@@ -56,9 +56,9 @@ static void health_json(const struct ctr *c, struct json_w *w) {
 static void state_json(const struct ctr *c, struct json_w *w) {
     jw_key(w, "State");
     jw_obj(w);
-    jw_kstr(w, "Status", ctr_state_name(c->state));
+    jw_kstr(w, "Status", c->frozen ? "paused" : ctr_state_name(c->state));
     jw_kbool(w, "Running", c->state == CTR_RUNNING);
-    jw_kbool(w, "Paused", false);
+    jw_kbool(w, "Paused", c->frozen);
     jw_kbool(w, "Restarting", false);
     jw_kbool(w, "OOMKilled", c->oom);
     jw_kbool(w, "Dead", false);
@@ -369,6 +369,8 @@ static void status_text(const struct ctr *c, struct buf *b) {
         duration_text(b, c->started);
         if (c->health.on)
             buf_addf(b, c->health.status == HEALTH_STARTING ? " (health: %s)" : " (%s)", health_name(c));
+        if (c->frozen)
+            buf_adds(b, " (Paused)");
     }
 }
 
@@ -404,7 +406,7 @@ void ctr_list_json(struct ctr *c, struct json_w *w) {
     }
     jw_end_arr(w);
     labels_json(w, "Labels", &c->labels);
-    jw_kstr(w, "State", ctr_state_name(c->state));
+    jw_kstr(w, "State", c->frozen ? "paused" : ctr_state_name(c->state));
     buf_reset(&t);
     status_text(c, &t);
     jw_key(w, "Status");

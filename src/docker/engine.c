@@ -278,6 +278,8 @@ static void handle(struct httpd_req *rq, void *arg) {
         networks_handle(g, rq, rest);
     else if (under(path, "/volumes", &rest))
         volumes_handle(g, rq, rest);
+    else if (streq(path, "/commit") && post)
+        commit_handle(g, rq);
     else if (under(path, "/build", &rest) || under(path, "/commit", &rest) || under(path, "/distribution", &rest) ||
              under(path, "/session", &rest) || under(path, "/grpc", &rest) || under(path, "/swarm", &rest) ||
              under(path, "/services", &rest) || under(path, "/tasks", &rest) || under(path, "/nodes", &rest) ||

@@ -411,6 +411,10 @@ void exec_create(struct engine *g, struct httpd_req *rq, struct ctr *c) {
         reply_err(rq, 409, "container %s is not running", c->id);
         return;
     }
+    if (c->frozen) {
+        reply_err(rq, 409, "Container %s is paused, unpause the container before exec", c->id);
+        return;
+    }
     struct making *m = xcalloc(1, sizeof(*m));
     *m = (struct making){g, c};
     ctr_ref(c);

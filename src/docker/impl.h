@@ -163,7 +163,8 @@ struct ctr {
     bool proc_ended;
     int out_fd[3]; /* 1, 2, or the terminal in 1 */
     struct loop_source *out_src[3];
-    bool paused;
+    bool paused; /* its output is not read: a reader lags */
+    bool frozen; /* docker pause */
     struct feeder in;
     struct clog log;
     struct follower *followers;
@@ -282,6 +283,16 @@ void exec_free_all(struct engine *g, struct ctr *c); /* those of one container, 
 void exec_ids_json(struct engine *g, struct ctr *c, struct json_w *w);
 /* archive.c */
 void ctr_archive(struct engine *g, struct httpd_req *rq, struct ctr *c);
+int engine_scratch(struct engine *g, struct err *e); /* an unlinked file of the scratch folder */
+/* changes.c: what a container has written (diff, export, commit). */
+void ctr_changes(struct engine *g, struct httpd_req *rq, struct ctr *c);
+void ctr_export(struct engine *g, struct httpd_req *rq, struct ctr *c);
+void commit_handle(struct engine *g, struct httpd_req *rq);
+/* procs.c: a container's processes. */
+void ctr_top(struct engine *g, struct httpd_req *rq, struct ctr *c);
+void ctr_stats(struct engine *g, struct httpd_req *rq, struct ctr *c);
+void ctr_pause(struct engine *g, struct httpd_req *rq, struct ctr *c, bool pause);
+void ctr_update(struct engine *g, struct httpd_req *rq, struct ctr *c);
 /* health.c */
 void health_init(struct ctr *c, const struct json *given, const struct image_health *image);
 void health_start(struct ctr *c);

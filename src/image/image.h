@@ -70,6 +70,8 @@ int layer_unpack(struct store *s, struct lease *l, const char *blob, const char 
 /* The tar of a snapshot (OCI whiteouts, sorted, deterministic) to fd. Opaque folders and whiteouts
  * from overlay's user.overlay.* xattrs and 0/0 devices. */
 int layer_tar(struct store *s, const char *snap_id, int64_t clamp_mtime /* <0: none */, int out_fd, struct err *e);
+/* The same of a folder that is an overlay's upper layer (box_upper). */
+int layer_tar_of(struct store *s, int fs_dirfd, int out_fd, struct err *e);
 /* diff id and size of a snapshot: hashes layer_tar without storing it, once. */
 int layer_diff_id(struct store *s, const char *snap_id, char diff_id[DIGEST_LEN + 1], uint64_t *ret_size, struct err *e);
 

@@ -185,6 +185,13 @@ int layer_tar(struct store *s, const char *snap_id, int64_t clamp_mtime, int out
     return ns_run(k, argv, (int[]){fs, out_fd}, 2, NULL, e);
 }
 
+int layer_tar_of(struct store *s, int fs_dirfd, int out_fd, struct err *e) {
+    struct keeper *k;
+    static const char *const argv[] = {"layer-tar", "-1", NULL};
+    int r = store_keeper(s, &k, e);
+    return r < 0 ? r : ns_run(k, argv, (int[]){fs_dirfd, out_fd}, 2, NULL, e);
+}
+
 int layer_stream(struct store *s, const char *snap_id, sink_fn sink, void *arg, struct err *e) {
     char clamp[24];
     const char *const argv[] = {"layer-tar", clamp, NULL};

@@ -601,3 +601,75 @@ def test_what_cannot_be_executed_is_told_at_the_start(docker):
     r = docker("exec", "box", "no-such")
     assert r.returncode in (126, 127) and "no-such" in r.stdout + r.stderr
     docker("rm", "-f", "none", "box", check=0)
+
+
+# --- what a container wrote, and its processes --------------------------------------------------------
+
+WRITES = "mkdir -m 700 -p /root/d; echo x >/root/d/f; echo hi >/new; rm /data/seed; echo more >>/etc/group; touch /ready; exec sleep 1000"
+
+
+@pytest.fixture
+def writer(docker):
+    docker("run", "-d", "--name", "writer", "-e", "X=1", "busybox:test", "sh", "-c", WRITES, check=0)
+    wait_for(lambda: docker("exec", "writer", "test", "-e", "/ready").returncode == 0)
+    return "writer"
+
+
+def test_diff(docker, writer):
+    lines = docker("diff", writer, check=0).stdout.splitlines()
+    assert sorted(lines) == sorted(["C /data", "D /data/seed", "C /etc", "C /etc/group", "A /new", "A /ready", "C /root", "A /root/d",
+                                    "A /root/d/f"])
+    docker("stop", "-t", "0", writer, check=0)
+    assert "A /new" in docker("diff", writer, check=0).stdout.splitlines()
+
+
+def test_export(docker, writer, tmp_path):
+    docker("export", "-o", tmp_path / "t.tar", writer, check=0)
+    with tarfile.open(tmp_path / "t.tar") as t:
+        names = [n.rstrip("/") for n in t.getnames()]
+        assert t.extractfile("new").read() == b"hi\n" and t.extractfile("root/d/f").read() == b"x\n"
+        assert "bin/busybox" in names and "data/seed" not in names
+        assert not [n for n in names if n.startswith(("proc/", "sys/")) or "/.wh." in n]
+
+
+def test_commit(docker, writer):
+    made = docker("commit", "-m", "said", "-a", "me", "-c", 'CMD ["cat", "/new"]', "-c", 'ENV A=b C="d e"', "-c", "EXPOSE 99", "-c", "LABEL q=r",
+                  "-c", "WORKDIR /etc", writer, "made:one", check=0).stdout.strip()
+    try:
+        assert docker("inspect", "-f", "{{.Id}} {{.Author}} {{.Config.WorkingDir}} {{json .Config.Labels}}", "made:one",
+                      check=0).stdout.strip() == made + ' me /etc {"a":"b","q":"r"}'
+        assert docker("run", "--rm", "made:one", check=0).stdout == "hi\n"
+        out = docker("run", "--rm", "made:one", "sh", "-c", "echo $A $C $X; pwd; ls /data; cat /root/d/f", check=0).stdout
+        assert out == "b d e 1\n/etc\nx\n"
+        assert docker("history", "--format", "{{.Comment}}", "made:one", check=0).stdout.splitlines()[0] == "said"
+        assert docker("exec", writer, "cat", "/new", check=0).stdout == "hi\n"  # runs on
+    finally:
+        docker("rmi", "made:one")
+    r = docker("commit", "-c", "RUN true", writer)
+    assert r.returncode != 0 and "RUN is not a valid change command" in r.stderr
+
+
+def test_top_pause_stats_update(docker, writer):
+    top = docker("top", writer, check=0).stdout.splitlines()
+    assert top[0].split()[:3] == ["UID", "PID", "PPID"] and len(top) == 2
+    assert top[1].split()[0] == "root" and top[1].endswith("sleep 1000")
+    pid = top[1].split()[1]
+    assert docker("top", writer, "aux", check=0).stdout.splitlines()[1].split()[:2] == ["root", pid]
+    docker("pause", writer, check=0)
+    assert docker("inspect", "-f", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}", writer).stdout == "paused true true\n"
+    assert "(Paused)" in docker("ps").stdout and docker("ps", "-q", "--filter", "status=paused").stdout.strip()
+    wait_for(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().split()[2] == "T")
+    r = docker("exec", writer, "true")
+    assert r.returncode == 1 and "is paused, unpause" in r.stderr
+    assert "already paused" in docker("pause", writer).stderr
+    docker("unpause", writer, check=0)
+    wait_for(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().split()[2] == "S")
+    docker("pause", writer, check=0)
+    name, mem, pids = docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", writer, check=0).stdout.split(" ", 1)[0], \
+        *docker("stats", "--no-stream", "--format", "{{.MemUsage}}|{{.PIDs}}", writer, check=0).stdout.strip().split("|")
+    assert name == "writer" and mem.split()[0] not in ("0B", "") and int(pids) >= 1
+    assert "not yet: --restart always" in docker("update", "--restart", "always", writer, check=1).stderr
+    assert docker("update", "--restart", "no", writer, check=0).stdout == "writer\n"
+    docker("stop", "-t", "1", writer, check=0)  # a paused one can be stopped
+    assert docker("inspect", "-f", "{{.State.Status}}", writer).stdout == "exited\n"
+    assert "is not running" in docker("top", writer).stderr

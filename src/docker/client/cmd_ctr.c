@@ -324,14 +324,22 @@ int cmd_port(int argc, char **argv) {
 int cmd_top(int argc, char **argv) {
     const struct flag none[] = {{NULL}};
     _cleanup_strv_ struct strv rest = {0};
-    int r = cmd_flags("top CONTAINER", none, 0, argc - 1, argv + 1, &rest, 1, 1);
-    if (r >= 0)
-        return r;
+    if (argc > 1 && *argv[1] != '-') { /* what follows are options of ps */
+        for (int i = 1; i < argc; i++)
+            strv_add(&rest, argv[i]);
+    } else {
+        int r = cmd_flags("top CONTAINER [ps OPTIONS]", none, 0, argc - 1, argv + 1, &rest, 1, SIZE_MAX);
+        if (r >= 0)
+            return r;
+    }
     struct err e = {0};
     _cleanup_arena_ struct arena a = {0};
-    _cleanup_buf_ struct buf path = BUF_MAX(64u << 10), out = BUF_MAX(4u << 20);
+    _cleanup_buf_ struct buf path = BUF_MAX(64u << 10), args = BUF_SMALL, out = BUF_MAX(4u << 20);
     struct json *j = NULL;
     ctr_path(&path, rest.v[0], "/top");
+    for (size_t i = 1; i < rest.n; i++)
+        buf_addf(&args, "%s%s", i > 1 ? " " : "", rest.v[i]);
+    query_add(&path, "ps_args", args.n ? buf_str(&args) : NULL);
     if (api_json(&a, "GET", buf_str(&path), SV_NULL, &j, NULL, &e) < 0)
         return fail_print(&e);
     const struct json *t = json_get(j, "Titles"), *p = json_get(j, "Processes");
@@ -390,7 +398,10 @@ int cmd_container(int argc, char **argv) {
         {"cp", cmd_cp, "Copy files"}, {"rm", cmd_rm, "Remove containers"}, {"wait", cmd_wait, "Block until containers stop"},
         {"attach", cmd_attach, "Attach to a running container"}, {"inspect", container_inspect, "Display detailed information"},
         {"port", cmd_port, "List port mappings"}, {"rename", cmd_rename, "Rename a container"},
-        {"top", cmd_top, "Display the running processes"}, {"prune", container_prune, "Remove all stopped containers"},
+        {"top", cmd_top, "Display the running processes"},
+        {"diff", cmd_diff, "Inspect changes of files"}, {"export", cmd_export, "Export the file system as a tar archive"},
+        {"commit", cmd_commit, "Create a new image"}, {"pause", cmd_pause, "Pause"}, {"unpause", cmd_unpause, "Unpause"},
+        {"stats", cmd_stats, "Display a sample of resource usage"}, {"update", cmd_update, "Update configuration"}, {"prune", container_prune, "Remove all stopped containers"},
     };
     return dispatch("container", cmds, ELEMENTS(cmds), argc, argv);
 }
