@@ -5,6 +5,8 @@
 #include "core/fs.h"
 #include "core/proc.h"
 
+#include <poll.h>
+
 /* The tool that makes stand-ins: beside an uninstalled binary, else in the shared folder. */
 static char *standin_tool(void) {
     char *p = share_path("standin/standin-images");
@@ -25,35 +27,55 @@ static void tell(const struct image_progress *p, const char *ref, char *line) {
         fprintf(stderr, "%s\n", line);
 }
 
-static int run_standin(const char *const *argv, const char *ref, const struct image_progress *p, struct buf *ret_last, struct err *e) {
+static void tell_line(const struct image_progress *p, const char *ref, struct buf *line, struct buf *ret_last) {
+    tell(p, ref, (char *)buf_str(line));
+    if (line->n) {
+        buf_reset(ret_last);
+        buf_addsv(ret_last, buf_sv(line));
+    }
+    buf_reset(line);
+}
+
+/* Where a cancel can be told, the tool and what it starts are a session of their own, ended with it. */
+static int run_standin(const char *const *argv, const char *ref, const struct image_progress *p, const volatile int *cancel, struct buf *ret_last, struct err *e) {
     int fds[2];
     pid_t pid;
     if (pipe2(fds, O_CLOEXEC) < 0)
         return err_errno(e, -errno, "pipe");
     _cleanup_close_ int in = fds[0];
-    struct proc_spec s = {.argv = argv, .n_fds = 1, .fds = {{2, fds[1]}}};
+    struct proc_spec s = {.argv = argv, .n_fds = 1, .fds = {{2, fds[1]}}, .new_session = cancel != NULL};
     int r = proc_spawn(&s, &pid, e);
     close(fds[1]);
     if (r < 0)
         return r;
-    FILE *f = fdopen(in, "r");
-    if (f) {
-        char line[512];
-        in = -1;
-        while (fgets(line, sizeof line, f)) {
-            line[strcspn(line, "\n")] = 0;
-            tell(p, ref, line);
-            if (*line) {
-                buf_reset(ret_last);
-                buf_adds(ret_last, line);
-            }
+    _cleanup_buf_ struct buf line = BUF_MAX(4096);
+    for (;;) {
+        char chunk[512];
+        struct pollfd pf = {in, POLLIN, 0};
+        if (cancel && *cancel) {
+            kill(-pid, SIGKILL);
+            proc_wait(pid);
+            return err_set(e, ERR_CANCELLED, -ECANCELED, "cancelled");
         }
-        fclose(f);
+        if (poll(&pf, 1, cancel ? 200 : -1) <= 0)
+            continue;
+        ssize_t n = read(in, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        for (ssize_t i = 0; i < n; i++)
+            if (chunk[i] == '\n')
+                tell_line(p, ref, &line, ret_last);
+            else if (line.n < 511)
+                buf_add(&line, chunk + i, 1);
     }
+    if (line.n)
+        tell_line(p, ref, &line, ret_last);
     return proc_wait(pid);
 }
 
-static int make_standin(void *arg, const char *ref, const struct image_progress *p, char **ret_layout, struct err *e) {
+static int make_standin(void *arg, const char *ref, const struct image_progress *p, const volatile int *cancel, char **ret_layout, struct err *e) {
     _cleanup_free_ char *tool = standin_tool();
     if (!tool)
         return 0;
@@ -63,7 +85,7 @@ static int make_standin(void *arg, const char *ref, const struct image_progress 
     char say[300];
     snprintf(say, sizeof say, "no registry answered for %.150s: making a stand-in from Debian's packages", ref);
     tell(p, ref, say);
-    int r = run_standin(argv, ref, p, &last, e);
+    int r = run_standin(argv, ref, p, cancel, &last, e);
     if (r == 3)
         return 0; /* not a family it knows */
     if (r > 0)

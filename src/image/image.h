@@ -101,7 +101,8 @@ struct pull_options {
     void *captured_arg;
     /* Asked when no registry answered: makes a stand-in and gives the OCI layout that has it.
      * 1 = made. NULL = never. */
-    int (*standin)(void *arg, const char *ref, const struct image_progress *progress, char **ret_layout, struct err *e);
+    int (*standin)(void *arg, const char *ref, const struct image_progress *progress, const volatile int *cancel /* or NULL; not 0: give up, -ECANCELED */,
+                   char **ret_layout, struct err *e);
     void *standin_arg;
 };
 /* Finds locally or pulls; all layers unpacked. */

@@ -314,7 +314,7 @@ static int from_layout(struct pull *p, const char *dir, bool any, struct err *e)
 
 static int from_standin(struct pull *p, struct err *e) {
     _cleanup_free_ char *dir = NULL;
-    int r = p->o->standin(p->o->standin_arg, p->full, p->o->progress, &dir, e);
+    int r = p->o->standin(p->o->standin_arg, p->full, p->o->progress, p->o->cancel, &dir, e);
     return r == 1 ? from_layout(p, dir, true, e) : r < 0 ? r : -ENOENT;
 }
 

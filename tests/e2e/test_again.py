@@ -1,12 +1,14 @@
 """A run once more: --failed keeps what was good, --watch follows the files."""
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
+from conftest import processes
 from test_run import events, outcome, outputs, run
 
 FLOW = """
@@ -87,6 +89,28 @@ PATH=${{PATH#*:}} exec git "$@"
         time.sleep(0.02)
     os.killpg(p.pid, signal.SIGINT)
     assert p.wait(30) == 130, p.stdout.read()
+
+
+def test_a_cancel_ends_the_making_of_a_standin(root, tmp_path):
+    (tmp_path / "build").mkdir()
+    (tmp_path / "tools").mkdir()
+    shutil.copy2(root.binary, tmp_path / "build/slipway")
+    (tmp_path / "share").symlink_to(root.binary.parent.parent / "share")
+    tool = tmp_path / "tools/standin-images"
+    tool.write_text(f"#!/bin/sh\n: > {tmp_path}/making\nsleep 300\n")
+    tool.chmod(0o755)
+    d = root.repo(tmp_path / "r", {".github/workflows/w.yml": "on: push\njobs: {one: {runs-on: ubuntu-latest, container: 'nowhere-at-all:1', steps: [{run: 'true'}]}}\n"})
+    p = subprocess.Popen([tmp_path / "build/slipway", "run", "--offline"], cwd=d, env=root.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        end = time.time() + 60
+        while not (tmp_path / "making").exists():
+            assert time.time() < end and p.poll() is None, p.stdout.read()
+            time.sleep(0.02)
+        p.send_signal(signal.SIGINT)
+        assert p.wait(60) == 130
+    finally:
+        p.kill()
+    assert not processes(str(tool))
 
 
 def test_watch(root, tmp_path, runner):
