@@ -739,6 +739,8 @@ void images_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
         handle_save(g, rq, NULL);
     else if (streq(rest, "load") && post)
         handle_load(g, rq);
+    else if (streq(rest, "prune") && post)
+        images_prune(g, rq);
     else if ((streq(rest, "prune") || streq(rest, "search")) || !n)
         reply_err(rq, 501, "not yet: images/%s", rest);
     else if (streq(m, "DELETE")) {

@@ -318,6 +318,10 @@ bool network_known(struct engine *g, const char *name);
 void networks_init(struct engine *g);
 void network_free(void *p);
 
+/* prune.c */
+void images_prune(struct engine *g, struct httpd_req *rq);
+void networks_prune(struct engine *g, struct httpd_req *rq);
+
 /* stream.c: an answer of JSON lines written by a worker. */
 struct stream;
 struct stream *stream_new(struct engine *g, struct httpd_req *rq);

@@ -579,8 +579,12 @@ void networks_handle(struct engine *g, struct httpd_req *rq, const char *rest) {
         httpd_collect(rq, 1u << 20, network_create_body, g);
         return;
     }
+    if (streq(rest, "prune") && post) {
+        networks_prune(g, rq);
+        return;
+    }
     if (!*rest || streq(rest, "prune")) {
-        reply_not_yet(rq, "docker network prune");
+        reply_not_yet(rq, "this method of networks");
         return;
     }
     _cleanup_free_ char *name = xstrndup(rest, slash ? (size_t)(slash - rest) : strlen(rest));

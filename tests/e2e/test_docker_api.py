@@ -673,3 +673,25 @@ def test_top_pause_stats_update(docker, writer):
     docker("stop", "-t", "1", writer, check=0)  # a paused one can be stopped
     assert docker("inspect", "-f", "{{.State.Status}}", writer).stdout == "exited\n"
     assert "is not running" in docker("top", writer).stderr
+
+
+def test_prune_of_images_and_networks(docker):
+    docker("network", "create", "idle", check=0)
+    docker("network", "create", "taken", check=0)
+    docker("run", "-d", "--name", "holds", "--network", "taken", "busybox:test", "sleep", "1000", check=0)
+    try:
+        gone = docker("network", "prune", "-f", check=0).stdout
+        assert "idle" in gone and "taken" not in gone
+        names = docker("network", "ls", "--format", "{{.Name}}").stdout.split()
+        assert "idle" not in names and {"taken", "bridge"} <= set(names)
+        used = docker("commit", "holds", check=0).stdout.strip()
+        unused = docker("commit", "-c", "LABEL un=used", "holds", check=0).stdout.strip()
+        docker("run", "-d", "--name", "uses", used, "sleep", "1000", check=0)
+        gone = docker("image", "prune", "-f", check=0).stdout
+        assert unused in gone and used not in gone
+        assert docker("inspect", "--type", "image", unused).returncode == 1
+        assert docker("inspect", "--type", "image", used, "busybox:test").returncode == 0
+        assert "not yet" in docker("image", "prune", "-f", "--filter", "until=24h").stderr
+    finally:
+        docker("rm", "-f", "holds", "uses")
+        docker("network", "rm", "taken")

@@ -409,9 +409,35 @@ static int image_inspect(int argc, char **argv) {
     return r >= 0 ? r : inspect_names("image", &rest, format, false);
 }
 
+/* Asks nothing, as with -f: what goes is without a name, or not used with -a. */
 static int image_prune(int argc, char **argv) {
-    fprintf(stderr, "docker: not yet: docker image prune (use: slipway prune)\n");
-    return 1;
+    bool force = false, all = false;
+    struct strv filters = {0};
+    const struct flag flags[] = {{"force", 'f', FLAG_BOOL, &force}, {"all", 'a', FLAG_BOOL, &all}, {"filter", 0, FLAG_LIST, &filters}};
+    _cleanup_strv_ struct strv rest = {0};
+    int r = CMD_FLAGS("image prune [OPTIONS]", flags, argc, argv, &rest, 0, 0);
+    if (r >= 0)
+        return r;
+    struct err e = {0};
+    _cleanup_arena_ struct arena a = {0};
+    _cleanup_buf_ struct buf path = BUF_MAX(64u << 10), fj = BUF_MAX(32u << 10);
+    struct json *j = NULL;
+    strv_addf(&filters, "dangling=%s", all ? "false" : "true");
+    filters_json(&fj, &filters);
+    strv_done(&filters);
+    buf_adds(&path, "/images/prune");
+    query_add(&path, "filters", buf_str(&fj));
+    if (api_json(&a, "POST", buf_str(&path), SV_NULL, &j, NULL, &e) < 0)
+        return fail_print(&e);
+    const struct json *gone = json_get(j, "ImagesDeleted");
+    if (gone && gone->n)
+        puts("Deleted Images:");
+    for (size_t i = 0; gone && i < gone->n; i++) {
+        const char *u = json_get_str(gone->items[i], "Untagged", NULL);
+        printf("%s: %s\n", u ? "untagged" : "deleted", u ? u : json_get_str(gone->items[i], "Deleted", ""));
+    }
+    printf("%sTotal reclaimed space: 0B\n", gone && gone->n ? "\n" : "");
+    return 0;
 }
 
 int cmd_image(int argc, char **argv) {
@@ -423,7 +449,7 @@ int cmd_image(int argc, char **argv) {
         {"rm", cmd_rmi, "Remove one or more images"}, {"remove", cmd_rmi, NULL},
         {"tag", cmd_tag, "Create a tag"}, {"history", cmd_history, "Show the history of an image"},
         {"save", cmd_save, "Save images to a tar archive"}, {"load", cmd_load, "Load images from a tar archive"},
-        {"prune", image_prune, NULL},
+        {"prune", image_prune, "Remove unused images"},
     };
     return dispatch("image", cmds, ELEMENTS(cmds), argc, argv);
 }

@@ -242,12 +242,32 @@ static int network_inspect(int argc, char **argv) {
     return typed_inspect(argc, argv, "network", "network inspect [OPTIONS] NETWORK [NETWORK...]");
 }
 
+static int network_prune(int argc, char **argv) {
+    bool force = false;
+    const struct flag flags[] = {{"force", 'f', FLAG_BOOL, &force}};
+    _cleanup_strv_ struct strv rest = {0};
+    int r = CMD_FLAGS("network prune [OPTIONS]", flags, argc, argv, &rest, 0, 0);
+    if (r >= 0)
+        return r;
+    struct err e = {0};
+    _cleanup_arena_ struct arena a = {0};
+    struct json *j = NULL;
+    if (api_json(&a, "POST", "/networks/prune", SV_NULL, &j, NULL, &e) < 0)
+        return fail_print(&e);
+    const struct json *gone = json_get(j, "NetworksDeleted");
+    if (gone && gone->n)
+        puts("Deleted Networks:");
+    for (size_t i = 0; gone && i < gone->n; i++)
+        puts(json_str(gone->items[i], ""));
+    return 0;
+}
+
 int cmd_network(int argc, char **argv) {
     static const struct command cmds[] = {
         {"ls", network_ls, "List networks"}, {"list", network_ls, NULL}, {"create", network_create, "Create a network"},
         {"rm", network_rm, "Remove networks"}, {"remove", network_rm, NULL},
         {"inspect", network_inspect, "Display detailed information"},
-        {"connect", network_join, "Connect a container to a network"},
+        {"prune", network_prune, "Remove all unused networks"}, {"connect", network_join, "Connect a container to a network"},
         {"disconnect", network_join, "Disconnect a container from a network"},
     };
     return dispatch("network", cmds, ELEMENTS(cmds), argc, argv);
