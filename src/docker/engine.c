@@ -278,6 +278,8 @@ static void handle(struct httpd_req *rq, void *arg) {
         networks_handle(g, rq, rest);
     else if (under(path, "/volumes", &rest))
         volumes_handle(g, rq, rest);
+    else if (streq(path, "/build/prune") && post) /* the builder's cache is the store's: `slipway prune` */
+        httpd_reply(rq, 200, "application/json", SV("{\"CachesDeleted\":[],\"SpaceReclaimed\":0}\n"));
     else if (streq(path, "/commit") && post)
         commit_handle(g, rq);
     else if (under(path, "/build", &rest) || under(path, "/commit", &rest) || under(path, "/distribution", &rest) ||

@@ -695,3 +695,11 @@ def test_prune_of_images_and_networks(docker):
     finally:
         docker("rm", "-f", "holds", "uses")
         docker("network", "rm", "taken")
+
+
+def test_system_prune(docker):
+    docker("network", "create", "idle", check=0)
+    docker("run", "--name", "ended", "busybox:test", "true", check=0)
+    gone = docker("system", "prune", "-f", check=0).stdout
+    assert "idle" in gone and "Deleted Containers:" in gone
+    assert docker("ps", "-aq").stdout == "" and docker("inspect", "--type", "image", "busybox:test").returncode == 0

@@ -308,15 +308,28 @@ int cmd_events(int argc, char **argv) {
     return n < 0 ? fail_print(&e) : 0;
 }
 
-static int cmd_prune(int argc, char **argv) {
-    fprintf(stderr, "docker: not yet: docker system %s (use: slipway prune)\n", argv[0]);
-    return 1;
+/* What `docker system prune -f` removes, in its order. */
+static int system_prune(int argc, char **argv) {
+    bool force = false, all = false, volumes = false;
+    const struct flag flags[] = {{"force", 'f', FLAG_BOOL, &force}, {"all", 'a', FLAG_BOOL, &all}, {"volumes", 0, FLAG_BOOL, &volumes},
+                                 {"filter", 0, FLAG_NOTYET_STR}};
+    _cleanup_strv_ struct strv rest = {0};
+    int r = CMD_FLAGS("system prune [OPTIONS]", flags, argc, argv, &rest, 0, 0);
+    if (r >= 0)
+        return r;
+    char *words[] = {(char *)"", (char *)"prune", (char *)"-f", all ? (char *)"-a" : NULL, NULL};
+    r = cmd_container(3, words) | cmd_network(3, words);
+    if (volumes)
+        r |= cmd_volume(3, words);
+    return r | cmd_image(all ? 4 : 3, words);
 }
+
+static int cmd_df(int argc, char **argv) { return not_yet("docker system df"); }
 
 int cmd_system(int argc, char **argv) {
     static const struct command cmds[] = {
         {"info", cmd_info, "Display system-wide information"}, {"events", cmd_events, "Get real time events"},
-        {"prune", cmd_prune, NULL}, {"df", cmd_prune, NULL},
+        {"prune", system_prune, "Remove unused data"}, {"df", cmd_df, NULL},
     };
     return dispatch("system", cmds, ELEMENTS(cmds), argc, argv);
 }
