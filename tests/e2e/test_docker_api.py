@@ -375,7 +375,7 @@ def test_login_without_values(docker):
     assert r.returncode != 0
 
 
-@pytest.mark.parametrize("args", [["commit", "x"], ["pause", "x"], ["stats"], ["compose", "up"]])
+@pytest.mark.parametrize("args", [["import", "x"], ["system", "df"], ["stats"], ["compose", "up"]])
 def test_not_yet(engine, args):
     r = subprocess.run([*engine.client, *args], env=engine.env, capture_output=True, text=True)
     assert r.returncode == 1 and "not yet" in r.stderr
