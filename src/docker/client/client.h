@@ -54,6 +54,9 @@ void api_done(struct api *c);
  * from daemon: …" with *status set. */
 int api_json(struct arena *a, const char *method, const char *path, struct sv body, struct json **ret,
              int *status, struct err *e);
+/* The body of a GET to a file (0600), or to standard output when `output` is NULL and it is no terminal.
+ * What was half-written is removed. The exit code; `failed` begins what is said of it. */
+int api_save(const char *path, const char *output, const char *failed);
 /* The same for an open answer: the error of a status >= 400. */
 int api_fail(struct api *c, struct err *e);
 /* Query strings: each value is encoded. Ends with a NULL key. */

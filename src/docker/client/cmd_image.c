@@ -342,35 +342,11 @@ int cmd_save(int argc, char **argv) {
     int r = CMD_FLAGS("save [OPTIONS] IMAGE [IMAGE...]", flags, argc, argv, &rest, 1, SIZE_MAX);
     if (r >= 0)
         return r;
-    if (!output && isatty(STDOUT_FILENO)) {
-        fprintf(stderr, "cowardly refusing to save to a terminal. Use the -o flag or redirect\n");
-        return 1;
-    }
-    struct err e = {0};
     _cleanup_buf_ struct buf path = BUF_MAX(64u << 10);
     buf_adds(&path, "/images/get");
     for (size_t i = 0; i < rest.n; i++)
         query_add(&path, "names", rest.v[i]);
-    _cleanup_api_ struct api c;
-    struct api_req rq = {.method = "GET", .path = buf_str(&path)};
-    if (api_open(&c, &rq, &e) < 0 || (c.status >= 400 && api_fail(&c, &e) < 0))
-        return fail_print(&e);
-    _cleanup_close_ int fd = output ? open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : dup(STDOUT_FILENO);
-    if (fd < 0) {
-        err_errno(&e, -errno, "failed to save image: %s", output ? output : "stdout");
-        return fail_print(&e);
-    }
-    char block[64 << 10];
-    ssize_t n;
-    while ((n = api_read(&c, block, sizeof(block), &e)) > 0)
-        if ((r = fd_write_all(fd, block, (size_t)n)) < 0) {
-            err_errno(&e, r, "failed to save image: %s", output ? output : "stdout");
-            n = r;
-            break;
-        }
-    if (n < 0 && output)
-        unlink(output);
-    return n < 0 ? fail_print(&e) : 0;
+    return api_save(buf_str(&path), output, "failed to save image");
 }
 
 int cmd_load(int argc, char **argv) {

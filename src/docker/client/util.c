@@ -337,3 +337,32 @@ void registry_auth_all(struct buf *b) {
     jw_end_obj(&w);
     buf_add_base64url(b, j.p, j.n);
 }
+
+int api_save(const char *path, const char *output, const char *failed) {
+    struct err e = {0};
+    if (!output && isatty(STDOUT_FILENO)) {
+        fprintf(stderr, "cowardly refusing to save to a terminal. Use the -o flag or redirect\n");
+        return 1;
+    }
+    _cleanup_api_ struct api c;
+    struct api_req rq = {.method = "GET", .path = path};
+    if (api_open(&c, &rq, &e) < 0 || (c.status >= 400 && api_fail(&c, &e) < 0))
+        return fail_print(&e);
+    _cleanup_close_ int fd = output ? open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : dup(STDOUT_FILENO);
+    if (fd < 0) {
+        err_errno(&e, -errno, "%s: %s", failed, output ? output : "stdout");
+        return fail_print(&e);
+    }
+    char block[64 << 10];
+    ssize_t n;
+    int r;
+    while ((n = api_read(&c, block, sizeof(block), &e)) > 0)
+        if ((r = fd_write_all(fd, block, (size_t)n)) < 0) {
+            err_errno(&e, r, "%s: %s", failed, output ? output : "stdout");
+            n = r;
+            break;
+        }
+    if (n < 0 && output)
+        unlink(output);
+    return n < 0 ? fail_print(&e) : 0;
+}
